@@ -64,9 +64,10 @@ def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
     on (Monte Carlo dropout), both also at the temperature that calibrates the validation
     rows. Data without test rows are tested on half of their validation rows, calibrated on
     the rest. Prints accuracy, calibration error (15 bins), negative log-likelihood and Brier
-    score, and the rows with the highest entropy. Writes reliability.png and
-    reliability_calibrated.png, rows.csv (every test row, the most uncertain first) and
-    results.json.
+    score, and the rows with the highest entropy. Ctrl-C ends training, and what was trained
+    until then is measured; results.json says so by "stopped" and "epochs_done". Writes
+    reliability.png and reliability_calibrated.png, rows.csv (every test row, the most
+    uncertain first) and results.json.
 
     Examples:
       python -m jaxdeep uncertainty
@@ -98,13 +99,23 @@ def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
             batch_size=args.batch_size,
             key=training_key,
         )
-    except FloatingPointError as error:
+    except BaseException as error:
+        arguments.unmake(args.out)
+        if not isinstance(error, FloatingPointError):
+            raise
         print(f"{arguments.PROG} uncertainty: {arguments.one_line(error)}", file=sys.stderr)
         return 1
+    done = len(result.history["loss"])
+    if not done:  # interrupted before an epoch was done
+        arguments.unmake(args.out)
+        raise KeyboardInterrupt
+    if result.stopped:
+        print(f"{result.stopped} after {done} of {arguments.several(args.epochs, 'epoch')}")
     predicted, temperatures, sampled = _predictions(
         model, result, validation, test[0], args.samples, keys
     )
-    _report(predicted, temperatures, sampled, test[1], args)
+    about: dict[str, object] = {"stopped": result.stopped, "epochs_done": done}
+    _report(predicted, temperatures, sampled, test[1], about, args)
     return 0
 
 
@@ -146,6 +157,7 @@ def _report(
     temperatures: dict[str, float],
     sampled: "Prediction",
     labels: np.ndarray,
+    about: dict[str, object],
     args: argparse.Namespace,
 ) -> None:
     """Measure, write and print."""
@@ -168,6 +180,7 @@ def _report(
         everything,
         {
             **arguments.about(args, *names),
+            **about,
             "rows": len(labels),
             "methods": measured,
             "temperatures": temperatures,

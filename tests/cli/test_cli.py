@@ -5,8 +5,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -245,6 +247,42 @@ def test_uncertainty_writes_what_it_measured(small, tmp_path, capsys):
     np.testing.assert_allclose(
         [results["rejection"]["accuracy"][i] for i in (0, 50)], [right.mean(), right[50:].mean()]
     )
+
+
+@pytest.mark.heavy
+def test_uncertainty_that_is_interrupted_says_what_was_trained(small, tmp_path, capsys, monkeypatch):
+    fit, told = jd.fit, []
+
+    def interrupted(*args, **options):
+        def interrupt(epochs):
+            if not told:
+                told.append(os.kill(os.getpid(), signal.SIGINT))
+
+        return fit(*args, **options, callbacks=[interrupt])
+
+    monkeypatch.setattr(jd, "fit", interrupted)
+    args = ["uncertainty", "--data", small, "--epochs", "50", "--samples", "2", "--out", str(tmp_path)]
+    assert main(args) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["epochs"], results["stopped"]) == (50, "interrupted")
+    assert 1 <= results["epochs_done"] < 50
+    said = f"interrupted after {results['epochs_done']} of 50 epochs"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_uncertainty_that_is_interrupted_at_once_leaves_nothing(
+    raises, small, tmp_path, capsys, monkeypatch
+):
+    def interrupted(*args, **options):
+        if raises:
+            raise KeyboardInterrupt
+        return types.SimpleNamespace(history={"loss": []}, stopped="interrupted")
+
+    monkeypatch.setattr(jd, "fit", interrupted)
+    assert main(["uncertainty", "--data", small, "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "jaxdeep: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
