@@ -1,7 +1,6 @@
 """``python -m jaxdeep export``: a saved model as one file that runs without jaxdeep."""
 
 import argparse
-import json
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,8 @@ import numpy as np
 
 import jaxdeep
 from jaxdeep._shapes import PyTree
-from jaxdeep.cli import arguments
+from jaxdeep.cli import arguments, saved
+from jaxdeep.cli.saved import Saved
 
 if TYPE_CHECKING:
     from jaxdeep.tables import Columns
@@ -60,29 +60,18 @@ def _export(args: argparse.Namespace, parser: arguments.Parser) -> int:
         parser.error("argument --input: says what --data says too; leave out one of them")
     if args.dtype and not args.input:
         parser.error("argument --dtype: goes with --input")
-    folder = pathlib.Path(args.model)
-    inside = folder / "model"  # of a comparison
-    compared = not (folder / "model.json").exists() and (inside / "model.json").exists()
-    out = args.out or folder / f"model{_FORMS[args.form]}"
+    out = args.out or pathlib.Path(args.model) / f"model{_FORMS[args.form]}"
     if out.exists():
         parser.error(f"argument --out: {out} is there already and would be overwritten; name a new file")
-    try:
-        model, params, state = jaxdeep.load(inside if compared else folder)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        parser.error(f"argument DIR: {arguments.one_line(error)}")
-    from jaxdeep.fitting.rows import encoder_of
-    from jaxdeep.tables import Columns
-
-    columns = encoder_of(model)
-    columns = columns if isinstance(columns, Columns) else None
+    found = saved.load(args.model, parser, "DIR")
+    model, params, state, columns, _ = found
     beside = out.with_name("inputs.json")
     if columns is not None and beside.exists() and beside.read_text("utf-8") != columns.to_json():
         parser.error(f"argument --out: {beside} beside it is of another model; name another folder")
     try:
-        x = _inputs(args, parser, columns, folder if compared else None)
+        x = _inputs(args, parser, found)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        text = arguments.one_line(error).removeprefix("frame: ")
-        parser.error(text if text.startswith("argument ") else f"argument --data: {text}")
+        parser.error(saved.said(error))
     try:
         if args.form == "onnx":
             jaxdeep.compress.export_onnx(out, model, params, state, x, batch_size=args.batch_size)
@@ -102,30 +91,26 @@ def _export(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0
 
 
-def _inputs(
-    args: argparse.Namespace,
-    parser: arguments.Parser,
-    columns: "Columns | None",
-    comparison: pathlib.Path | None,
-) -> PyTree:
+def _inputs(args: argparse.Namespace, parser: arguments.Parser, found: Saved) -> PyTree:
     """Inputs of the model, or what they are like."""
+    columns = found.columns
     if columns is not None:
         if args.input:
             parser.error(
                 "argument --input: is for arrays, and the model reads a table; name one by --data"
             )
-        return _rows_of(columns) if args.data is None else _first(columns, args.data)
+        if args.data is None:
+            return _rows_of(columns)
+        return saved.first_rows(columns, args.data, _ROWS)
     if args.input:
         return arguments.input_of(args)
-    if args.data is None and comparison is not None:
-        asked = comparison / "runs" / "asked.json"
-        args.data = json.loads(asked.read_text("utf-8")).get("data") if asked.exists() else None
-    if args.data is None:
+    data = args.data or found.data
+    if data is None:
         parser.error(
             "argument DIR: say what the model's inputs are with --input SHAPE, as in 28,28,1, or "
             "--data NAME"
         )
-    return arguments.load_data(argparse.Namespace(data=args.data), parser).train[0][:_ROWS]
+    return arguments.load_data(argparse.Namespace(data=data), parser).train[0][:_ROWS]
 
 
 _ROWS = 64  # on which outputs are compared
@@ -147,14 +132,6 @@ def _rows_of(columns: "Columns") -> PyTree:
         )
         made[name] = np.stack(parts, axis=1).astype(array.dtype) if parts else array
     return made
-
-
-def _first(columns: "Columns", file: str) -> PyTree:
-    """The inputs of the first rows of a table."""
-    try:
-        return next(columns.blocks(file, rows=_ROWS))
-    except StopIteration:
-        raise ValueError(f"argument --data: {file} has no rows") from None
 
 
 def _use(form: str, out: pathlib.Path, columns: "Columns | None") -> str:

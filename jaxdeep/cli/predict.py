@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxdeep
 from jaxdeep._quoted import quoted
-from jaxdeep.cli import arguments, predictions
+from jaxdeep.cli import arguments, predictions, saved
 
 if TYPE_CHECKING:
     from jaxdeep.tables import Columns
@@ -27,9 +27,9 @@ _ROWS = 16_384  # of a block
 def add(commands: arguments.Commands) -> None:
     """Make the command known."""
     parser = arguments.command(
-        commands, "predict", _predict, "predict raw rows by a model that train has saved"
+        commands, "predict", _predict, "predict raw rows by a model that train or compare has saved"
     )
-    parser.add_argument("model", metavar="DIR", help="folder that train or jd.save wrote")
+    parser.add_argument("model", metavar="DIR", help="folder that train, compare or jd.save wrote")
     parser.add_argument("data", metavar="FILE", help="rows: .csv, .tsv, .csv.gz or .parquet")
     out = pathlib.Path("predictions.csv")
     parser.option("--out", out, pathlib.Path, "FILE", "a new file, .csv or .parquet")
@@ -43,28 +43,23 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
     """Predict the rows of a file by a model that was saved with its columns, and write a file
     with a line for each row: `prediction`, a label as it was in the table (but 1 for 1.0, and
     True for true, in a file of texts), or a number in the unit of the target; labels that are
-    too large for a type of Parquet are texts there. Rows are read, predicted and written in
+    too large for a type of Parquet are texts there. The folder of a compare is its winner.
+    Rows are read, predicted and written in
     blocks, so that memory does not grow with the file. Columns are found by name, others and
     the target are not looked at. The cells of --id are written as they are in the file. It gets
     its name when it is complete.
 
     Examples:
       python -m jaxdeep predict runs/people new.csv --out predictions.csv
+      python -m jaxdeep predict runs/optimizers new.csv
       python -m jaxdeep predict runs/people new.parquet --id id --probabilities --out p.parquet
     """
     try:
         predictions.check_new(args.out)
     except (ValueError, OSError, ImportError) as error:
         parser.error(f"argument --out: {arguments.one_line(error)}")
-    try:
-        model, params, state = jaxdeep.load(args.model)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        parser.error(f"argument DIR: {arguments.one_line(error)}")
-    from jaxdeep.fitting.rows import encoder_of
-    from jaxdeep.tables import Columns
-
-    columns = encoder_of(model)
-    if not isinstance(columns, Columns):
+    model, params, state, columns, _ = saved.load(args.model, parser, "DIR")
+    if columns is None:
         parser.error(
             f"argument DIR: the model in {args.model} does not know the columns of a table; train one "
             f"with {arguments.PROG} train"

@@ -73,6 +73,16 @@ def test_summary_of_a_saved_model(saved, capsys):
     assert "(1, 6, 6, 4)" in text
 
 
+def test_summary_of_the_winner_of_a_comparison(saved, tmp_path, capsys):
+    model = jd.nn.serial(flatten=jd.nn.flatten(), logits=jd.nn.dense(10))
+    jd.save(tmp_path / "model", model, *model.init(jax.random.key(0), jnp.ones((1, 64))))
+    assert "say what its inputs are" in refused(["summary", "--model", str(tmp_path)], capsys)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "asked.json").write_text(json.dumps({"data": "digits"}))
+    assert main(["summary", "--model", str(tmp_path)]) == 0
+    assert "│ flatten │ flatten │ (1, 64) │" in capsys.readouterr().out
+
+
 @pytest.mark.heavy
 def test_summary_on_a_terminal_that_knows_ascii_only(small):
     command = [sys.executable, "-m", "jaxdeep", "summary", "--data", small]
@@ -100,7 +110,8 @@ def test_summary_on_a_terminal_that_knows_ascii_only(small):
             ["--model", "SAVED", "--data", "digits"],
             "--data: the model refuses an input of shape (1, 8, 8",
         ),
-        (["--model", "/absent", "--input", "3"], "--model: there is no saved model at '/absent'"),
+        (["--model", "/absent"], "--model: there is no folder '/absent'"),
+        (["--model", "/dev"], "--model: there is no '/dev/model.json'"),
         (["--model", "/dev/null", "--input", "3"], "--model: "),
         (["--data", "mnist"], "must be digits, fashion-mnist or a file ending in .npz, got 'mnist'"),
     ],

@@ -123,7 +123,7 @@ def test_other_models_need_to_be_told_their_inputs(capsys, tmp_path, of_images):
 def test_what_is_wrong_is_said_in_a_line(capsys, tmp_path, of_a_table, of_images):
     folder, winner = of_a_table[0], of_images[0]
     for arguments, words in (
-        ((tmp_path / "nothing",), "argument DIR: there is no saved model"),
+        ((tmp_path / "nothing",), "argument DIR: there is no folder '"),
         ((folder, "--form", "tflite"), "argument --form: must be one of stablehlo, onnx, got 'tflite'"),
         ((folder, "--input", "3"), "argument --input: is for arrays"),
         ((folder, "--input", "3", "--data", "x.csv"), "argument --input: says what --data says too"),

@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -417,6 +418,30 @@ def test_a_run_that_is_interrupted_at_once_leaves_nothing(table, tmp_path, capsy
     assert main(list(map(str, args))) == 130
     assert capsys.readouterr().err == "jaxdeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_summary_knows_the_inputs_of_its_model(trained, table, tmp_path, capsys):
+    args = ["summary", "--model", trained[0]]
+    assert main(list(map(str, args))) == 0
+    shown = capsys.readouterr().out
+    assert "(1, 1)" in shown
+    assert main(list(map(str, [*args, "--data", table]))) == 0
+    assert capsys.readouterr().out == shown
+    other = written(tmp_path / "other.csv", {"age": [3]})
+    for more, words in (
+        (["--data", other], "argument --data: the file lacks"),
+        (["--data", "no.csv"], "argument --data: there is no file 'no.csv'"),
+        (["--input", "3"], "argument --input: is for arrays, and the model reads a table"),
+    ):
+        assert words in refused([*args, *more], capsys)
+
+
+def test_predict_takes_the_winner_of_a_comparison(trained, table, tmp_path):
+    compared = tmp_path / "compared"
+    shutil.copytree(trained[0], compared / "model")
+    for name, folder in (("one.csv", trained[0]), ("other.csv", compared)):
+        assert main(["predict", str(folder), str(table), "--out", str(tmp_path / name)]) == 0
+    assert read(tmp_path / "one.csv") == read(tmp_path / "other.csv")
 
 
 def test_its_results_are_not_overwritten_by_another_command(trained, capsys):
