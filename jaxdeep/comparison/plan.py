@@ -118,9 +118,10 @@ class Plan:
         schedule = self.schedule if candidate.schedule is None else candidate.schedule
 
         def built(steps: int) -> dict[str, Any]:
-            rate = {_RATE: made_by(schedule)(hp[_RATE], steps)} if is_scheduled else {}
+            rate = {_RATE: self._rate(schedule, hp[_RATE], steps, label)} if is_scheduled else {}
             return built_by(point[COLUMN], candidate, {**hp, **rate})
 
+        label = "" if candidate.schedule is None else f"candidates[{point[COLUMN]!r}]: "
         is_scheduled = candidate.scheduled and _RATE in hp
         usual = self.steps_of({})
         arguments = built(usual)
@@ -130,6 +131,18 @@ class Plan:
             plateau = plateau_of(schedule, f"val_{self.metric}", self.mode, self.epochs)
             arguments = ({} if plateau is None else {"plateau": plateau}) | arguments
         return arguments
+
+    def _rate(self, schedule: Any, peak: Any, steps: int, label: str) -> Any:
+        """The rate of a run of so many steps; that no such schedule exists is said by its name."""
+        try:
+            return made_by(schedule)(peak, steps)
+        except ValueError as error:
+            if callable(schedule):
+                raise
+            length = f"{self.epochs} × {steps // self.epochs} = {steps} steps (epochs × batches)"
+            raise ValueError(
+                f"{label}schedule={schedule!r} does not fit runs of {length}: {error}"
+            ) from error
 
     def steps_of(self, built: Mapping[str, Any]) -> int:
         """The steps of a run."""

@@ -342,6 +342,9 @@ def test_labels_that_leave_out_classes_are_said():
 _ELSE = "Give a new directory, or delete that one"
 
 
+_SHORT = "schedule='one-cycle' does not fit runs of 1 × 1 = 1 steps"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -361,10 +364,25 @@ _ELSE = "Give a new directory, or delete that one"
             "--out: /a is in use by another comparison; wait until that has ended",
         ),
         ("metric must be one of loss,\n got 'a'", "--metric: metric must be one of loss, got 'a'"),
+        (f"candidates['adam, schedule=one-cycle']: {_SHORT}", f"--vary: {_SHORT}"),
+        (f"candidates['own']: {_SHORT}", f"--optimizers: own {_SHORT}"),
     ],
 )
 def test_errors_are_said_in_the_words_of_the_command(text, line):
     assert errors.said(ValueError(text)) == f"argument {line}"
+
+
+@pytest.mark.parametrize("flag", ["--schedule one-cycle", "--vary schedule=one-cycle,constant"])
+def test_a_schedule_for_which_runs_are_too_short_is_refused_by_its_flag(
+    flag, folder, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(folder)
+    args = f"--data classes.npz --optimizers sgd --epochs 2 --batch-size 144 {flag}".split()
+    said = (
+        "schedule='one-cycle' does not fit runs of 2 × 1 = 2 steps (epochs × batches): transition_steps"
+    )
+    assert f"argument {flag.split()[0]}: {said}" in refused([*args, "--out", tmp_path / "a"], capsys)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.heavy

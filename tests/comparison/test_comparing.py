@@ -230,6 +230,16 @@ def test_the_schedule_is_as_long_as_the_run_whatever_its_batches():
 
 
 @pytest.mark.heavy
+def test_a_schedule_that_is_too_long_for_the_runs_is_said_by_its_name():
+    short = {**SMALL, "epochs": 1, "batch_size": 10_000}
+    words = r"schedule='one-cycle' does not fit runs of 1 × 1 = 1 steps \(epochs × batches\): trans"
+    with pytest.raises(ValueError, match=rf"^{words}"):
+        jd.compare(["sgd"], **short, schedule="one-cycle")
+    own = {"a": jd.comparison.named("sgd")._replace(schedule="one-cycle")}
+    with pytest.raises(ValueError, match=rf"^candidates\['a'\]: {words}"):
+        jd.compare(own, **short)
+
+
 def test_schedules_of_some_candidates_are_said():
     sgd = named_candidates(["sgd"])["sgd"]
     found = jd.compare({"a": sgd._replace(schedule="cosine"), "b": sgd}, **SMALL | {"budget": 1})

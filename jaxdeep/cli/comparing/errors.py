@@ -48,6 +48,7 @@ def said(error: BaseException, differences: str = "") -> str:
         )
     for words, instead in _OF_SWEEPS.items():
         text = re.sub(words, instead, text)
+    text = re.sub(r"^candidates\['[^']*\bschedule=[^']*'\]: (?=schedule=)", "argument --vary: ", text)
     text = re.sub(r"^candidates\['(.*?)'\]:? ?", r"argument --optimizers: \1 ", text)
     flag = next((flag for name, flag in _FLAGS.items() if re.match(rf"{name}\b", text)), None)
     return text if flag is None else f"argument {flag}: {text}"
