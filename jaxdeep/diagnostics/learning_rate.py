@@ -12,6 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._compilation import is_traced, kept, meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
+from jaxdeep._warning import warn
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of, program_key
 from jaxdeep.train.columns import check_told_apart_by_column
@@ -93,7 +94,8 @@ def find_learning_rate(
 
     Step t trains with ``low · (high / low)^(t / (steps − 1))``. While the rate is too small the loss
     stays where it is; then it falls, and when the rate is too large it rises. The test ends when the
-    smoothed loss is twice its first level, or a loss is not finite. The suggestion is three times the
+    smoothed loss is twice its first level, or a loss is not finite; in the first twentieth of the steps
+    that is warned of, since the data are the likely reason. The suggestion is three times the
     rate at which the smoothed loss has come 70 % of the way from its first level to its lowest, and at
     most the rate of the lowest. This is behind the steepest descent and before the rate is too large.
 
@@ -190,7 +192,18 @@ def find_learning_rate(
     ends = np.asarray([low, high], jnp.result_type(float))
     args = initial, key, data, order, ends, numbers_of(optimizer) if hasattr(optimizer, "init") else None
     program = key_of("range test", model, objective, program_key(optimizer), sizes, example)
-    return run_once(run, *args, key=program, once=False)
+    return _looked_at(run_once(run, *args, key=program, once=False), _window(steps))
+
+
+def _looked_at(found: RateTest, window: int) -> RateTest:
+    """The result; warns of one that ended while rates were too small to be the reason."""
+    if not is_traced(found) and (done := int(found.steps)) <= window:
+        rate = float(found.learning_rates[done - 1])
+        warn(
+            f"the loss was not finite at step {done - 1}, with a rate of {rate:.2g}, and nothing is "
+            "suggested: do the data hold NaN? If not, give a smaller low="
+        )
+    return found
 
 
 def _check_labels(model: Network, objective: Objective, example: PyTree, data: PyTree) -> None:
@@ -230,8 +243,10 @@ def _maker(optimizer: optax.GradientTransformation | MakeOptimizer) -> MakeOptim
             try:
                 state = set_hyperparams(state, learning_rate=rate)
             except ValueError as error:
-                error.add_note("(find_learning_rate also takes a function rate -> optimizer)")
-                raise
+                raise ValueError(
+                    "optimizer must be a function rate -> optimizer, such as optax.adam itself, or an "
+                    f"optimizer of jaxdeep whose learning_rate was given as a number: {error}"
+                ) from error
             return tx.update(grads, state, params, **extra)
 
         tx = optax.with_extra_args_support(optimizer)
@@ -244,7 +259,7 @@ def _test(
     make: MakeOptimizer, objective: Objective, steps: int
 ) -> Callable[[TrainState, PyTree, Rows, Ends], RateTest]:
     """The function ``(ts, data, order) -> RateTest`` that runs the test and reads the suggestion."""
-    window = max(int(_WINDOW * steps), 1)
+    window = _window(steps)
     keep = 1 - 1 / window
 
     def test(ts: TrainState, data: PyTree, order: Rows, ends: Ends) -> RateTest:
@@ -276,6 +291,11 @@ def _test(
         return RateTest(rates, losses, smoothed, jnp.where(helped, suggestion, jnp.nan), t)
 
     return test
+
+
+def _window(steps: int) -> int:
+    """The first steps, which say where the loss began; no rise of the loss ends the test in them."""
+    return max(int(_WINDOW * steps), 1)
 
 
 def _order(key: jax.Array, n: int, steps: int, batch_size: int) -> Rows:
