@@ -1,7 +1,7 @@
 """Plots of histories, gradient flows, range tests and reliability diagrams."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from jaxdeep.diagnostics import LayerFlow, RateTest
+
+    Flow = Mapping[str, LayerFlow]
 
 __all__ = [
     "curves",
@@ -28,10 +30,19 @@ def __dir__() -> list[str]:
 
 
 History = Mapping[str, ArrayLike | Sequence[Any]]  # of a run: values of each metric by epoch
+Diagram = Iterable[ArrayLike]
+
+
+class Run(Protocol):
+    """A run with its history, such as what `jaxdeep.fit` returns."""
+
+    @property
+    def history(self) -> History:
+        """Values of each metric by epoch."""
 
 
 def curves(
-    histories: Mapping[str, History],
+    histories: "Run | History | Mapping[str, Run | History]",
     *,
     metrics: Sequence[str] | None = None,
     title: str = "",
@@ -42,9 +53,9 @@ def curves(
     axis of a loss is logarithmic.
 
     Args:
-      histories: histories of `jaxdeep.fit` by the name of the run: ``{"loss": …, "val_accuracy": …}``
-        with arrays of shape ``(epochs,)`` or ``(seeds, epochs)``. A run without a metric is left out of
-        its panel.
+      histories: results of `jaxdeep.fit` by the name of the run, or their histories: ``{"loss": …,
+        "val_accuracy": …}`` with arrays of shape ``(epochs,)`` or ``(seeds, epochs)``; or one of these
+        alone. A run without a metric is left out of its panel.
       metrics: metrics to draw, each in a panel. By default they are "loss" and "val_accuracy", or
         "val_loss" if there are no accuracies, as far as the histories hold them.
       title: text above the figure.
@@ -53,20 +64,23 @@ def curves(
       The matplotlib figure.
 
     Raises:
-      ValueError: a metric that no history holds. TypeError: `metrics` that are not a list.
+      ValueError: a metric that no history holds. TypeError: `metrics` that are not a list, something
+        else than histories.
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
     >>> figure = curves({"adam": {"loss": [[1.0, 0.5], [0.9, 0.6]], "val_accuracy": [0.7, 0.8]}})
     >>> len(figure.axes)
     2
-    >>> [ax.get_ylabel() for ax in curves({"line": {"loss": [1.0, 0.5], "val_loss": [2.0, 1.0]}}).axes]
+    >>> [ax.get_ylabel() for ax in curves({"loss": [1.0, 0.5], "val_loss": [2.0, 1.0]}).axes]
     ['training loss', 'validation loss']
     """
-    panels = _panels(histories, metrics)
+    runs = _by_name("histories", histories, _is_run, "a result of jaxdeep.fit or its history")
+    by_run = {name: getattr(run, "history", run) for name, run in runs.items()}
+    panels = _panels(by_run, metrics)
     figure = _figure("curves", (5 * len(panels), 4), title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     lines: dict[str, Any] = {}
-    for i, (name, history) in enumerate(histories.items()):
+    for i, (name, history) in enumerate(by_run.items()):
         for metric, ax in zip(panels, axes):
             if metric not in history:
                 continue
@@ -81,11 +95,12 @@ def curves(
         ax.set(xlabel="epoch", ylabel=_words(metric))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-    axes[-1].legend(handles=list(lines.values()))
+    if runs is histories:
+        axes[-1].legend(handles=list(lines.values()))
     return figure
 
 
-def gradient_flow(flows: Mapping[str, "Mapping[str, LayerFlow]"], *, title: str = "") -> "Figure":
+def gradient_flow(flows: "Flow | Mapping[str, Flow]", *, title: str = "") -> "Figure":
     """Gradients and activations by layer, of one network or several, as a matplotlib figure.
 
     Three panels show, for the layers in order, the norm of each layer's gradient, the gradient that
@@ -93,24 +108,32 @@ def gradient_flow(flows: Mapping[str, "Mapping[str, LayerFlow]"], *, title: str 
     that falls or rises over the layers shows gradients that vanish or explode.
 
     Args:
-      flows: results of `jaxdeep.diagnostics.gradient_flow` by name.
+      flows: what `jaxdeep.diagnostics.gradient_flow` returns, or several of them by name.
       title: text above the figure.
 
     Returns:
       The matplotlib figure.
 
     Raises:
+      TypeError: something else.
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
     >>> import jax, jaxdeep as jd
     >>> model, x = jd.nn.serial(jd.nn.dense(4), jd.nn.dense(2)), np.ones((3, 5), np.float32)
     >>> flow = jd.diagnostics.gradient_flow(
     ...     model, *model.init(jax.random.key(0), x), (x, np.zeros((3, 2))), loss=jd.losses.mse)
-    >>> len(gradient_flow({"network": flow}).axes)
-    3
+    >>> len(gradient_flow({"network": flow}).axes), len(gradient_flow(flow).axes)
+    (3, 3)
     """
+    from jaxdeep.diagnostics import LayerFlow
     from jaxdeep.diagnostics.verdict import by_repetition
 
+    def is_flow(value: Any) -> bool:
+        layers = [*value.values()] if isinstance(value, Mapping) else []
+        return bool(layers) and all(isinstance(layer, LayerFlow) for layer in layers)
+
+    what = "what jaxdeep.diagnostics.gradient_flow returns"
+    by_name = _by_name("flows", flows, is_flow, what)
     figure = _figure("gradient_flow", (13, 4), title)
     panels = {
         "gradient_norm": "norm of the gradient",
@@ -118,7 +141,7 @@ def gradient_flow(flows: Mapping[str, "Mapping[str, LayerFlow]"], *, title: str 
         "activation_std": "standard deviation of activations",
     }
     axes = figure.subplots(1, len(panels))
-    for i, (name, flow) in enumerate(flows.items()):
+    for i, (name, flow) in enumerate(by_name.items()):
         rows = by_repetition(flow)
         for field, ax in zip(panels, axes):
             values = np.array([getattr(row, field) for row in rows.values()])
@@ -129,7 +152,8 @@ def gradient_flow(flows: Mapping[str, "Mapping[str, LayerFlow]"], *, title: str 
     for label, ax in zip(panels.values(), axes):
         ax.set(xlabel="layer", ylabel=label, yscale="log")
         ax.grid(alpha=0.3)
-    axes[0].legend()
+    if by_name is flows:
+        axes[0].legend()
     return figure
 
 
@@ -144,6 +168,7 @@ def learning_rate(result: "RateTest | Mapping[str, RateTest]", *, title: str = "
       The matplotlib figure.
 
     Raises:
+      TypeError: something else. ValueError: tests of several keys at once, by `jax.vmap`.
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
     >>> from jaxdeep.diagnostics import RateTest
@@ -155,10 +180,20 @@ def learning_rate(result: "RateTest | Mapping[str, RateTest]", *, title: str = "
     >>> labels
     ['sgd', 'sgd: suggestion 0.1', 'adam', 'adam: suggestion 0.1']
     """
+    from jaxdeep.diagnostics import RateTest
+
+    what = "what jaxdeep.diagnostics.find_learning_rate returns"
+    tests = _by_name("result", result, lambda one: isinstance(one, RateTest), what)
+    several = tests is result
+    for name, test in tests.items():
+        if (shape := np.shape(test.learning_rates)) != shape[:1]:
+            argument = f"result[{name!r}]" if several else "result"
+            raise ValueError(
+                f"{argument} must be a single test, got rates of shape {shape}: draw "
+                "jax.tree.map(lambda a: a[0], test) of the test of several keys"
+            )
     figure = _figure("learning_rate", (6, 4), title)
     ax = figure.subplots()
-    several = isinstance(result, Mapping)
-    tests = result if isinstance(result, Mapping) else {"": result}
     first, lowest = [], []
     for i, (name, test) in enumerate(tests.items()):
         color, suggested = (f"C{i}", f"C{i}") if several else ("C0", "C1")
@@ -182,36 +217,40 @@ def learning_rate(result: "RateTest | Mapping[str, RateTest]", *, title: str = "
     return figure
 
 
-def reliability(diagrams: Mapping[str, Iterable[ArrayLike]], *, title: str = "") -> "Figure":
-    """Reliability diagrams of several models, as a matplotlib figure.
+def reliability(diagrams: Diagram | Mapping[str, Diagram], *, title: str = "") -> "Figure":
+    """Reliability diagrams of one model or several, as a matplotlib figure.
 
     The upper panel shows accuracy against confidence, with the diagonal of perfect calibration; a model
     whose line is below it is overconfident. The lower panel shows the share of predictions in each bin.
 
     Args:
-      diagrams: results of `jaxdeep.uncertainty.reliability` by the name of the model.
+      diagrams: what `jaxdeep.uncertainty.reliability` returns, or several of them by the name of the
+        model.
       title: text above the figure.
 
     Returns:
       The matplotlib figure.
 
     Raises:
+      TypeError: something else.
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
     >>> import jax.numpy as jnp, jaxdeep as jd
     >>> p, labels = jnp.array([[0.9, 0.1], [0.4, 0.6]]), jnp.array([0, 0])
-    >>> figure = reliability({"network": jd.uncertainty.reliability(p, labels)})
-    >>> len(figure.axes)
-    2
+    >>> diagram = jd.uncertainty.reliability(p, labels)
+    >>> len(reliability({"network": diagram}).axes), len(reliability(diagram).axes)
+    (2, 2)
     """
+    by_name = _by_name("diagrams", diagrams, _is_diagram, "what jaxdeep.uncertainty.reliability returns")
     figure = _figure("reliability", (5, 6), title)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
-    for i, (name, diagram) in enumerate(diagrams.items()):
+    for i, (name, diagram) in enumerate(by_name.items()):
         confidence, accuracy, count, edges = (np.asarray(part, float) for part in diagram)
         known = count > 0
         gap = float(np.sum(np.abs(accuracy - confidence)[known] * count[known]) / count.sum())
-        label = f"{name} (calibration error {gap:.3f})"
+        error = f"calibration error {gap:.3f}"
+        label = f"{name} ({error})" if by_name is diagrams else error
         above.plot(confidence[known], accuracy[known], marker="o", color=f"C{i}", label=label)
         below.stairs(count / count.sum(), edges, color=f"C{i}", fill=True, alpha=0.4)
     above.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
@@ -220,6 +259,34 @@ def reliability(diagrams: Mapping[str, Iterable[ArrayLike]], *, title: str = "")
     for ax in (above, below):
         ax.grid(alpha=0.3)
     return figure
+
+
+def _by_name(argument: str, value: Any, is_one: Callable[[Any], bool], what: str) -> Mapping[str, Any]:
+    """Several results by name as they are, or a single one without a name; refuses what is neither."""
+    if is_one(value):
+        return {"": value}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{argument} must be {what}, or a dict of several by name, got {value!r}")
+    for name, one in value.items():
+        if not is_one(one):
+            raise TypeError(f"{argument}[{name!r}] must be {what}, got {one!r}")
+    return value
+
+
+def _is_run(value: Any) -> bool:
+    """Whether this is a history, or a run that has one, and not several of them by name."""
+    history = getattr(value, "history", value)
+    if not isinstance(history, Mapping):
+        return False
+    values = [*history.values()]
+    named = any(isinstance(one, Mapping) or hasattr(one, "history") for one in values)
+    series = any(isinstance(one, Iterable) and not isinstance(one, str) for one in values)
+    return not named and (series or not values)
+
+
+def _is_diagram(value: Any) -> bool:
+    """Whether these are confidence, accuracy, count and edges."""
+    return isinstance(value, (tuple, list)) and len(value) == 4
 
 
 def _figure(name: str, size: tuple[float, float], title: str) -> "Figure":

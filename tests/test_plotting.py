@@ -8,6 +8,8 @@ import jaxdeep as jd
 from jaxdeep import plotting
 
 DEEP = {"loss": np.array([[1.0, 0.1], [2.0, 0.2]]), "val_accuracy": np.array([0.5, 0.9])}
+X = np.ones((32, 1), np.float32)
+DIAGRAM = jd.uncertainty.reliability(np.array([[0.9, 0.1]]), np.array([0]))
 LINE = {"loss": [3.0, 1.0], "val_loss": [4.0, 2.0], "learning_rate": [0.1, 0.1]}
 
 
@@ -60,6 +62,55 @@ def test_the_history_of_a_regression_is_drawn():
 def test_metrics_that_no_run_has_are_refused(metrics, error, message):
     with pytest.raises(error, match=message):
         plotting.curves({"line": LINE}, metrics=metrics)
+
+
+def test_a_single_run_is_drawn_by_its_history_or_its_result():
+    result = jd.fit(
+        jd.nn.dense(1), (X, X), loss=jd.losses.mse, optimizer=jd.optimizers.sgd(0.1), epochs=2, key=0,
+        progress=False,
+    )  # fmt: skip
+    for given in (result, result.history, {"line": result}):
+        (ax,) = plotting.curves(given).axes
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), result.history["loss"])
+        assert (ax.get_legend() is None) == (not isinstance(given, dict) or "line" not in given)
+
+
+def test_a_single_flow_and_a_single_diagram_are_drawn():
+    layer = jd.diagnostics.LayerFlow(*np.full(len(jd.diagnostics.LayerFlow._fields), 0.5))
+    for figures in (
+        [plotting.gradient_flow(given) for given in ({"a": layer}, {"net": {"a": layer}})],
+        [plotting.reliability(given) for given in (DIAGRAM, {"net": DIAGRAM})],
+    ):
+        one, named = (figure.axes[0].lines[-1].get_ydata() for figure in figures)
+        np.testing.assert_array_equal(one, named)
+    assert plotting.gradient_flow({"a": layer}).axes[0].get_legend() is None
+    legend = plotting.reliability(DIAGRAM).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["calibration error 0.100"]
+
+
+@pytest.mark.parametrize(
+    ("plot", "given", "message"),
+    [
+        ("curves", 1, "histories must be a result of jaxdeep.fit or its history, or a dict of .*got 1"),
+        ("curves", {"a": 1}, r"histories\['a'\] must be a result of jaxdeep.fit or its history, got 1"),
+        ("curves", {"a": DEEP, "b": [1.0]}, r"histories\['b'\] must be"),
+        ("gradient_flow", 1, "flows must be what jaxdeep.diagnostics.gradient_flow returns, or a"),
+        ("gradient_flow", {"a": 1}, r"flows\['a'\] must be what"),
+        ("learning_rate", 1, "result must be what jaxdeep.diagnostics.find_learning_rate returns, or"),
+        ("learning_rate", {"a": 1}, r"result\['a'\] must be what .* returns, got 1"),
+        ("reliability", 1, "diagrams must be what jaxdeep.uncertainty.reliability returns, or"),
+        ("reliability", {"a": 1}, r"diagrams\['a'\] must be what"),
+    ],
+)
+def test_what_is_no_result_is_refused_by_name(plot, given, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        getattr(plotting, plot)(given)
+
+
+def test_range_tests_of_several_keys_are_refused():
+    many = jd.diagnostics.RateTest(*np.ones((3, 2, 4)), np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match=r"^result must be a single test, got rates of shape \(2, 4\)"):
+        plotting.learning_rate(many)
 
 
 def test_range_tests_are_drawn_alone_and_together():

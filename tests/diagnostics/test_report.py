@@ -32,4 +32,6 @@ def test_plots_are_drawn(tmp_path):
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert f"suggestion {float(found.suggestion):.2g}" in labels
     figure.savefig(tmp_path / "rate.png")
-    plotting.learning_rate(find(data=(X * np.nan, Y))).savefig(tmp_path / "nan.png")
+    with pytest.warns(UserWarning, match="not finite"):
+        nan = find(data=(X * np.nan, Y))
+    plotting.learning_rate(nan).savefig(tmp_path / "nan.png")
