@@ -14,7 +14,7 @@ from jaxdeep._shapes import ArrayLike
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import NULLS, Cells
 from jaxdeep.tables.columns import Columns
-from jaxdeep.tables.gathering import Gathered, as_other, as_unread, check_read
+from jaxdeep.tables.gathering import Gathered, as_numbers, as_other, as_unread, check_read
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
 from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
 from jaxdeep.tables.target_means import check_means, with_means
@@ -107,8 +107,9 @@ def fit(
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id, as nearly each row has a level of its own, or holds numbers
-    that are not written plainly or dates in another form than ISO 8601; where a target does that nobody
-    declared; and where more than a tenth of a column, and ten cells, are not of its kind.
+    that are not written plainly, some text among many numbers, or dates in another form than ISO 8601;
+    where a target does that nobody declared; and where more than a tenth of a column, and ten cells, are
+    not of its kind.
 
     Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 
@@ -175,7 +176,8 @@ def fit(
     for column in fitted:
         if declared.get(column.name) == column.kind:
             check_read(column)
-        if note := as_other(column) or as_unread(column):
+        doubtful = as_numbers(column) if column.name not in declared else None
+        if note := doubtful or as_other(column) or as_unread(column):
             warn(f"column {quoted(column.name)} {note}")
     length = length if looked_at is None else int(looked_at.sum())
     check_means(target_encoding, fitted, known_target)

@@ -14,6 +14,7 @@ from jaxdeep.tables.conversion import (
     instants_of,
     is_endless,
     keys_of,
+    number_of,
     numbers_of,
     truths_of,
     whole_of,
@@ -122,7 +123,7 @@ class Gathered:
         notes = []
         if not column.known:
             notes.append("has no known value: it is a constant")
-        elif note := as_other(column):
+        elif note := as_numbers(column) or as_other(column):
             notes.append(note)
         elif column.kind == "category" and len(column.levels) == 1:
             notes.append("has a single level: it says nothing")
@@ -147,6 +148,17 @@ def as_other(column: Column) -> str | None:
     return (
         f'looks like an id, with {len(column.levels):,} levels in {column.known:,} cells: "drop" in '
         "kinds= leaves it out"
+    )
+
+
+def as_numbers(column: Column) -> str | None:
+    """What to say of a category nearly all levels of which are numbers; None of others."""
+    odd = [level for level in column.levels if number_of(level) is None]
+    if len(column.levels) < _ID or not 0 < len(odd) <= 0.1 * len(column.levels):
+        return None
+    return (
+        f"holds numbers, and {quoted(odd[0])}, which is none; they are taken for levels, as declared by "
+        '"category" in kinds=: "number" takes what is none as missing; or name the text in null='
     )
 
 

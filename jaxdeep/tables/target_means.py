@@ -17,7 +17,8 @@ from jaxdeep.tables.targets import Target
 
 FOLDS = 5
 SMOOTH = 10.0  # rows of the mean of all that each level is mixed with
-_MOST = 2**18  # numbers of a column
+_MOST = 2**19  # numbers of a column
+_BY_CHANCE = 5  # rows that are beside another one of their level
 
 
 def folds_of(numbers: Array | np.ndarray, codes: Array | np.ndarray) -> Array:
@@ -154,9 +155,10 @@ def _first(target: Target) -> int:
 def _means(name: str, sums: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], ...]:
     """Means of all rows, and of all but those of each part; mixed with the mean over all levels."""
     counts = sums[:, :, 0]
-    frequent = counts.sum(axis=0) >= 2 * FOLDS
-    alike = (counts.max(axis=0) == counts.sum(axis=0))[frequent]
-    if alike.size and alike.mean() > 0.5:
+    several = counts.sum(axis=0)
+    alike = several[(counts.max(axis=0) == several) & (several > 1)]
+    # a level of n rows is in one part by chance in one case of 5^(n − 1)
+    if alike.sum() > 0.5 * several[several > 1].sum() and (alike - 1).sum() > _BY_CHANCE:
         raise ValueError(
             f"target_encoding: rows of one level of column {quoted(name)} are alike in all other "
             "columns, so that none can be encoded by the targets of others; one-hot columns say as much"

@@ -266,3 +266,16 @@ def test_many_cells_of_another_kind_than_the_declared_are_warned_of():
 def test_truths_and_dates_of_numpy_are_no_numbers_among_them(odd):
     with pytest.raises(ValueError, match=r"column 'a' holds (boolean|date) .* in row 0. and number"):
         jd.tables.fit({"a": [odd, 3, 4]})
+
+
+def test_numbers_with_many_marks_of_their_own_for_missing_are_pointed_out():
+    cells = ["n.a." if i % 8 == 0 else str(i * 1.5) for i in range(1000)]
+    with pytest.warns(match="'x' holds numbers, and 'n.a.', which is none; they are taken for levels"):
+        columns = jd.tables.fit({"x": cells, "y": [0, 1] * 500}, "y")
+    assert "! x holds numbers, and 'n.a.'" in columns.summary()
+    for told in {"kinds": {"x": "category"}}, {"null": ["n.a."]}:
+        kind = jd.tables.fit({"x": cells, "y": [0, 1] * 500}, "y", **told).features[0].kind
+        assert kind == ("category" if "kinds" in told else "number")
+    few = jd.tables.fit({"x": [str(i % 40) for i in range(500)] + ["40 or more"] * 100})
+    assert few.features[0].kind == "category"
+    assert "!" not in few.summary()

@@ -239,6 +239,24 @@ def test_rows_that_nothing_tells_apart_and_too_many_levels_are_refused(monkeypat
         fitted("binary")
 
 
+@pytest.mark.parametrize("rows", [2, 3, 9])
+def test_levels_of_few_rows_that_are_alike_are_refused(rows):
+    levels = [f"l{level}" for level in np.repeat(np.arange(60), rows)]
+    countries = [f"c{level}" for level in np.repeat(np.arange(60) % 7, rows)]
+    y = np.arange(60 * rows) % 2
+    table = {"city": levels, "country": countries, "y": y}
+    with pytest.raises(ValueError, match="rows of one level of column 'city' are alike in all other"):
+        jd.tables.fit(table, "y", target_encoding=["city"])
+    jd.tables.fit(table | {"age": np.arange(60.0 * rows) ** 2}, "y", target_encoding=["city"])
+
+
+def test_fifty_thousand_levels_are_encoded():
+    words = [f"w{i}" for i in range(50_000)]
+    table = {"word": words * 2, "age": np.arange(100_000.0) % 977, "y": [0, 1] * 50_000}
+    columns = jd.tables.fit(table, "y", target_encoding=["word"])
+    assert columns.output_names() == ["word=target", "age"]
+
+
 def test_columns_may_be_encoded_in_another_way_all_the_same():
     columns = fitted("binary")
     names = columns.output_names(encodings={"city": "embedding"})
@@ -303,7 +321,8 @@ def test_what_has_seen_no_targets_is_held_out_and_rows_of_ones_own_choice_are_ta
 @pytest.mark.heavy
 def test_means_of_training_rows_say_nothing_of_the_labels_of_others():
     n, rng = 400, np.random.default_rng(0)
-    noise = {"id": [f"id {i // 2}" for i in rng.permutation(n)], "y": rng.integers(0, 2, n)}
+    ids = [f"id {i // 2}" for i in rng.permutation(n)]
+    noise = {"id": ids, "y": rng.integers(0, 2, n), "x": rng.normal(size=n)}
     train, others = jd.datasets.split(np.arange(n), 0.5, seed=0)
 
     def auc(rows):
