@@ -28,8 +28,8 @@ class Coded(NamedTuple):
     Attributes:
       codes: of the array's shape; uint8 for what is never negative, int8 for what has a sign, or
         bfloat16.
-      scales: of ⌈n/256⌉ equal blocks along the last axis, the largest size in each, float32; None with
-        bfloat16.
+      scales: of ⌈n/256⌉ equal blocks along the last axis, the largest size in each, or the power of two
+        above it, float32; None with bfloat16.
     """
 
     codes: Array
@@ -41,7 +41,7 @@ def is_coded(node: object) -> TypeGuard[Coded]:
     return isinstance(node, Coded)
 
 
-def encoded(x: Array, words: Array | int, *, signed: bool) -> Coded:
+def encoded(x: Array, words: Array | int, *, signed: bool, steady: bool = False) -> Coded:
     """An array in 8 bits an element and 32 a block of up to 256, rounded at random.
 
     In a block with the largest size s, code c > 0 stands for ``s · 2^((c − c₁)/8)``, where the power is
@@ -59,6 +59,9 @@ def encoded(x: Array, words: Array | int, *, signed: bool) -> Coded:
       x: float32, of one axis at least.
       words: 16 random bits an element, in an integer of 32; `2**15` for the nearest.
       signed: whether there may be negative numbers.
+      steady: make s a power of two, the least that is not below the largest size. What is a code stays
+        one then whatever becomes of s. A sum of squares needs that: s grows, and a number rounded
+        anew at every update, with nothing to forget what was lost, would stray without end.
 
     Source: the dynamic codes of Dettmers et al., "8-bit Optimizers via Block-wise Quantization"
     (arXiv:2110.02861), with the powers of two in place of their powers of ten, never 0 for what is not,
@@ -71,6 +74,9 @@ def encoded(x: Array, words: Array | int, *, signed: bool) -> Coded:
     top = _TOP[signed]
     size, finite = jnp.abs(x), jnp.isfinite(x)
     scales = _largest(x)
+    if steady:
+        power = (_bits(scales) + 0x7FFFFF) & ~0x7FFFFF
+        scales = jnp.where(power < _INFINITE, jax.lax.bitcast_convert_type(power, jnp.float32), scales)
     # One quotient a block: XLA computes a quotient for each element into memory of its own.
     share = size * _beside(1 / jnp.maximum(scales, jnp.finfo(jnp.float32).tiny), x.shape[-1])
     # A share that is a code may be a few units off, by the product in which it was decoded and by these

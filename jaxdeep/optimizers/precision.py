@@ -19,12 +19,12 @@ from jaxdeep.optimizers.codes import Coded, all_decoded, encoded, in_parts, is_c
 from jaxdeep.optimizers.dependence import depend_on_values
 from jaxdeep.optimizers.evaluation import states_of
 from jaxdeep.optimizers.identity import Described
+from jaxdeep.optimizers.slots import Kind, kinds_of
 from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside, update_of
 from jaxdeep.tree import Where, check_where, mask, path_name
 
 _STATES = ("bfloat16", "int8")
 _PARAMS = ("float32", "bfloat16", "bfloat16+8")
-_NEVER_NEGATIVE = ("nu", "nu_max", "sum_of_squares", "exp_avg_sq")  # what optax and jaxdeep call squares
 _SHORTEST = 16  # last axis, below which the scales of 8-bit codes would not be worth it
 
 
@@ -89,8 +89,12 @@ def low_precision(
     What is encoded: arrays of `inner`'s state that have the path, the shape and at least `min_size`
     elements of a parameter, are float32, and begin at a value which the parameters have no part in.
     So averages of gradients are, and copies or averages of parameters (`lookahead`, `ema_params`) are
-    not; nor are whole numbers, scalars, factors of Adafactor and dtypes below float32. Squares are told
-    by their names ("nu", "nu_max", "sum_of_squares", "exp_avg_sq"); everything else has a sign.
+    not; nor are whole numbers, scalars, factors of Adafactor and dtypes below float32, nor the sums of
+    `optax.contrib.madgrad` and `cocob`, which make the parameters anew at every update. Which arrays are
+    averages of gradients and which are squares is known of the optimizers of jaxdeep and optax. Whatever
+    else they have, and the state of other optimizers, is bfloat16 with ``state="int8"``, too, since the
+    smallest of what an update is divided by must not become 0, and what an array is for is not to be
+    told from its name.
 
     With ``params="bfloat16"`` or ``"bfloat16+8"`` the parameters themselves are bfloat16 (cast them
     before `init`; smaller ones may stay float32). The new parameter is rounded at random, to bfloat16 or
@@ -170,7 +174,8 @@ def _init(
     inner = inner_init(wide)
     if next(states_of(inner, LowPrecisionState), None) is not None:
         raise ValueError("inner must not be in low precision already, got low_precision in it")
-    if next(states_of(inner, optax.ScaleByRStdDevState), None) is not None:
+    kinds = kinds_of(inner)
+    if "variance" in kinds:
         raise ValueError(
             "inner must not take a variance as nu − mu², as optax.scale_by_stddev does, which rounding "
             "makes negative; jaxdeep.optimizers.rmsprop(centered=True) sums squares of differences"
@@ -181,8 +186,8 @@ def _init(
         [path for path, _ in leaves], {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     )
     coded = [
-        leaf if copied else _first(leaf, path[:begin], large.get(path[begin:]), settings.state)
-        for (path, leaf), copied, begin in zip(leaves, of_values, begins)
+        leaf if copied else _first(leaf, kind, large.get(path[begin:]), settings.state)
+        for (path, leaf), kind, copied, begin in zip(leaves, kinds, of_values, begins)
     ]
     error = None
     if settings.params == "bfloat16+8":
@@ -208,18 +213,18 @@ def _beginnings(paths: list[KeyPath], of_params: set[KeyPath]) -> list[int]:
     ]
 
 
-def _first(leaf: Array, above: KeyPath, large: tuple[int, ...] | None, state: str) -> Any:
+def _first(leaf: Array, kind: Kind, large: tuple[int, ...] | None, state: str) -> Any:
     """A leaf of a new state, encoded if it belongs to a large parameter, whose shape this is."""
-    if large is None or large != jnp.shape(leaf) or leaf.dtype != jnp.float32:
+    if kind == "exact" or large is None or large != jnp.shape(leaf) or leaf.dtype != jnp.float32:
         return leaf
-    return _coded(leaf, state=state, signed=path_name(above[-1:]) not in _NEVER_NEGATIVE)
+    return _coded(leaf, wide=state == "bfloat16" or kind == "other", signed=kind == "average")
 
 
-@functools.partial(jax.jit, static_argnames=("state", "signed"))
-def _coded(leaf: Array, *, state: str, signed: bool) -> Coded:
+@functools.partial(jax.jit, static_argnames=("wide", "signed"))
+def _coded(leaf: Array, *, wide: bool, signed: bool) -> Coded:
     # without the barrier XLA would encode zeros while it compiles, which takes it seconds
     leaf = jax.lax.optimization_barrier(leaf)
-    return rounded(leaf, 1 << 15) if state == "bfloat16" else encoded(leaf, 1 << 15, signed=signed)
+    return rounded(leaf, 1 << 15) if wide else encoded(leaf, 1 << 15, signed=signed)
 
 
 # --- the update -------------------------------------------------------------------------------------
@@ -240,7 +245,10 @@ def _update(
             "update(updates, state, params)"
         )
     check_updates(updates, params)
-    _check_own(settings, state)
+    below: PyTreeDef
+    old, below = jax.tree.flatten(state.inner, is_leaf=is_coded)
+    kinds = kinds_of(state.inner)
+    _check_own(settings, state, [kind for kind, node in zip(kinds, old) if is_coded(node)])
     structure: PyTreeDef = jax.tree.structure(updates, is_leaf=_is_none)
     grads = jax.tree.leaves(updates, is_leaf=_is_none)
     parameters = grads if params is None else leaves_beside(updates, "the parameters", params)
@@ -256,13 +264,11 @@ def _update(
     new_updates, inner = inner_update(wide, all_decoded(state.inner), exact, **extra)
 
     count = optax.safe_increment(state.count)
-    words = Words(count, parameters, [*states_of(state.inner, Coded)])
-    kept = jax.tree.map(
-        lambda old, new: _encoded_again(old, new, words) if is_coded(old) else new,
-        state.inner,
-        inner,
-        is_leaf=is_coded,
-    )
+    words = Words(count, parameters, [*filter(is_coded, old)])
+    kept = [
+        _encoded_again(one, new, kind, words) if is_coded(one) else new
+        for one, new, kind in zip(old, below.flatten_up_to(inner), kinds)
+    ]
     low = [False] * len(parameters)
     if params is not None and settings.params != "float32":
         chosen = _chosen(params, settings)
@@ -282,13 +288,15 @@ def _update(
         error = jax.tree.unflatten(
             jax.tree.structure(error, is_leaf=_is_none), [error for _, error in out]
         )
-    return jax.tree.unflatten(structure, cast), LowPrecisionState(count, kept, error)
+    return jax.tree.unflatten(structure, cast), LowPrecisionState(
+        count, jax.tree.unflatten(below, kept), error
+    )
 
 
-def _check_own(settings: _Settings, state: LowPrecisionState) -> None:
-    for node in states_of(state.inner, Coded):
+def _check_own(settings: _Settings, state: LowPrecisionState, kinds: list[Kind]) -> None:
+    for node, kind in zip(states_of(state.inner, Coded), kinds):
         there = "bfloat16" if node.scales is None else "int8"
-        if there != settings.state:
+        if there != settings.state and (there, kind) != ("bfloat16", "other"):
             raise ValueError(
                 f"the state was made with state={there!r}, and this optimizer with "
                 f"state={settings.state!r}; make it with this one's init"
@@ -304,11 +312,12 @@ def _exact(p: Array | None, error: Array | None) -> Array | None:
     return p if p is None else _widened(p) if error is None else joined(p, error)
 
 
-def _encoded_again(old: Coded, new: Array, words: Words) -> Coded:
+def _encoded_again(old: Coded, new: Array, kind: Kind, words: Words) -> Coded:
     new = new.astype(jnp.float32)
     if old.scales is None:
         return rounded(new, words.of_state(new.shape))
-    return encoded(new, words.of_state(new.shape), signed=old.codes.dtype == jnp.int8)
+    signed = old.codes.dtype == jnp.int8
+    return encoded(new, words.of_state(new.shape), signed=signed, steady=kind == "sum")
 
 
 def _moved(u: Array, p: Array, error: Array | None, random: Array) -> tuple[Array, Array | None]:

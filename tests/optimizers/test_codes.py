@@ -62,6 +62,24 @@ def test_what_was_decoded_is_encoded_to_the_same_codes_whatever_the_random_bits(
         np.testing.assert_array_equal(again.scales, coded.scales)
 
 
+@pytest.mark.few(False)
+@pytest.mark.parametrize("signed", SIGNED)
+def test_beside_a_size_that_grows_what_is_a_code_stays_itself_if_the_scale_is_steady(signed):
+    x = jnp.asarray([[1.0, 0.3, 0.0007]])
+    found = decoded(encoded(x, words(x.shape), signed=signed, steady=True))
+    small = found[0, 1:]
+    for seed in range(8):
+        grown = found.at[0, 0].multiply(1.37)
+        coded = encoded(grown, words(x.shape, seed), signed=signed, steady=True)
+        found = decoded(coded)
+        np.testing.assert_array_equal(found[0, 1:], small)
+        np.testing.assert_allclose(found[0, 0], grown[0, 0], rtol=1 / 8)
+        assert 1 <= coded.scales[0, 0] / grown[0, 0] < 2
+        assert jnp.log2(coded.scales[0, 0]) % 1 == 0
+    largest = jnp.full((1, 3), jnp.finfo(jnp.float32).max)
+    assert jnp.isfinite(encoded(largest, 0, signed=signed, steady=True).scales).all()
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("signed", SIGNED)
 def test_codes_are_in_the_order_of_numbers_and_near_them(signed):

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxdeep as jd
 from jaxdeep.optimizers import low_precision
-from jaxdeep.optimizers.codes import all_decoded, is_coded, joined
+from jaxdeep.optimizers.codes import Coded, all_decoded, is_coded, joined
 from jaxdeep.optimizers.evaluation import states_of
 from jaxdeep.optimizers.identity import numbers_of
 
@@ -85,9 +86,18 @@ ENCODED = {
     "sgd alone": (optax.sgd(0.1), {}),
     "nag": (jd.optimizers.nag(0.1), {"trace": "int8"}),
     "mu in bfloat16": (optax.adam(0.1, mu_dtype="bfloat16"), {"nu": "uint8"}),
-    "adan": (optax.contrib.ademamix(0.1), {"m1": "int8", "m2": "int8", "nu": "uint8"}),
+    "adadelta": (optax.adadelta(0.1), {"e_g": "uint8", "e_x": "uint8"}),
+    "adan": (optax.adan(0.1), {"m": "bfloat16", "v": "int8", "n": "uint8", "g": "bfloat16"}),
+    "ademamix": (optax.contrib.ademamix(0.1), {"m1": "int8", "m2": "int8", "nu": "uint8"}),
+    "simplified ademamix": (
+        optax.contrib.simplified_ademamix(0.1),
+        {"m": "bfloat16", "n": "uint8"},
+    ),
     "factored": (optax.adafactor(0.1, min_dim_size_to_factor=8), {}),
-    "not factored": (optax.adafactor(0.1), {"v": "int8"}),
+    "not factored": (optax.adafactor(0.1), {"v": "uint8"}),  # squares, whatever they are called
+    "madgrad": (optax.contrib.madgrad(0.1), {}),  # the parameters are made of its sums
+    "rprop": (optax.rprop(0.1), {"step_sizes": "bfloat16", "prev_updates": "bfloat16"}),
+    "sm3": (optax.sm3(0.1), {"nu": "int8"}),  # its momentum
     "muon": (optax.contrib.muon(0.1), {"mu": "int8"}),
     "masked": (optax.masked(optax.adam(0.1), {"kernel": True, "bias": False}), BOTH),
     "masked out": (optax.masked(optax.adam(0.1), {"kernel": False, "bias": True}), {}),
@@ -331,6 +341,74 @@ def test_one_large_coordinate_makes_no_update_of_its_block_twice_too_large(sprea
     assert found.max() < 2 * exact.max()
 
 
+class _Strange(NamedTuple):
+    nu: object
+
+
+def strange():
+    """Not an optimizer that jaxdeep knows, and what it calls nu has a sign and becomes small."""
+
+    def update(updates, state, params=None):
+        nu = jax.tree.map(lambda old, g: 0.9 * old + g, state.nu, updates)
+        return jax.tree.map(lambda g, n: -g / (jnp.abs(n) + 1e-30), updates, nu), _Strange(nu)
+
+    return optax.GradientTransformation(lambda p: _Strange(jax.tree.map(jnp.zeros_like, p)), update)
+
+
+def sophia():
+    tx = optax.contrib.sophia(0.01)
+
+    def update(updates, state, params):
+        return tx.update(updates, state, params, obj_fn=lambda p: jnp.sum(p**2))
+
+    return optax.GradientTransformation(tx.init, update)
+
+
+SMALL_BESIDE_LARGE = {
+    "strange": strange(),
+    "sophia": sophia(),
+    "sm3": optax.sm3(0.01),
+    "madgrad": optax.contrib.madgrad(0.01),
+    "simplified ademamix": optax.contrib.simplified_ademamix(0.01),
+    "adan": optax.adan(0.01),
+    "adadelta": optax.adadelta(0.01),
+    "adafactor": optax.adafactor(0.01),
+    "adagrad of optax": optax.adagrad(0.01),
+    "rprop": optax.rprop(0.01),
+    "optimistic": optax.optimistic_gradient_descent(0.01),
+} | {name: make(0.01) for name, make in jd.optimizers.factories(with_learning_rate=True).items()}
+
+
+@pytest.mark.few("strange", "sophia", "sm3", "adagrad")
+@pytest.mark.parametrize("name", SMALL_BESIDE_LARGE)
+@pytest.mark.parametrize("steps", [200, pytest.param(1000, marks=pytest.mark.heavy)])
+def test_small_gradients_beside_a_large_one_make_no_update_twice_too_large(name, steps):
+    tx, zeros = SMALL_BESIDE_LARGE[name], jnp.zeros((8, 256))
+
+    def gradient(t):
+        return jnp.full((8, 256), 1e-5).at[:, 7].set(jnp.where(t % 2 == 0, 1.0, -1.0))
+
+    (params, _), (_, found) = scanned(SMALL(tx), zeros, gradient, steps)
+    _, (_, exact) = scanned(jd_like(tx), zeros, gradient, steps)
+    assert jnp.isfinite(params).all()
+    sizes = [jnp.abs(updates[..., 8:]).max((1, 2)) for updates in (found, exact)]
+    assert (sizes[0] <= 2 * sizes[1]).all()
+
+
+def test_what_is_not_known_is_bfloat16_and_goes_on_in_the_code_it_has():
+    tx = SMALL(strange())
+    state = tx.init(KERNEL)
+    assert coded_paths(state) == {"nu/kernel": "bfloat16"}
+    _, after = tx.update(gradients(KERNEL), state, KERNEL)
+    assert coded_paths(after) == {"nu/kernel": "bfloat16"}
+    # made when the name alone decided
+    earlier = state._replace(
+        inner=_Strange({"kernel": Coded(jnp.zeros((8, 600), "int8"), jnp.ones((8, 3)))})
+    )
+    _, after = tx.update(gradients(KERNEL), earlier, KERNEL)
+    assert coded_paths(after) == {"nu/kernel": "int8"}
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("state", ["int8", "bfloat16"])
 def test_averages_of_squares_stay_right_in_the_mean(state):
@@ -441,6 +519,11 @@ def test_rows_of_a_sweep_are_their_runs():
         ),
         (lambda: SMALL(SMALL(optax.adam(0.1))).init(KERNEL), ValueError, "in low precision already"),
         (lambda: SMALL(optax.rmsprop(0.1, centered=True)).init(KERNEL), ValueError, "nu − mu²"),
+        (
+            lambda: SMALL(optax.rmsprop(0.1, centered=True, bias_correction=True)).init(KERNEL),
+            ValueError,
+            "nu − mu²",
+        ),
         (lambda: SMALL(optax.adam(0.1)).init(None), TypeError, "params must be a pytree"),
         (lambda: SMALL(optax.adam(0.1), where="odd").init(KERNEL), ValueError, "matches no leaf"),
         (
