@@ -589,6 +589,18 @@ def test_a_wrong_argument_is_refused_by_its_name(name, draw):
         getattr(schedules, name)(**arguments | {argument: wrong})
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, jnp.uint8, jnp.uint32])
+def test_steps_without_a_sign_may_be_before_the_beginning(dtype):
+    for made in (
+        schedules.exponential(0.1, 10, 0.5, transition_begin=20),
+        schedules.polynomial(0.1, 0.0, 1, 10, 20),
+        schedules.polynomial(0.1, 0.0, 1, 10, 300),
+        schedules.join([schedules.constant(1.0), schedules.exponential(0.1, 10, 0.5)], [20]),
+    ):
+        for step in (0, 19, 20, 25, 200):
+            assert float(made(dtype(step))) == float(made(step))
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64])
 def test_numbers_of_steps_may_be_of_numpy_in_any_width(dtype):
     s, n = jd.schedules, dtype(100)

@@ -58,7 +58,7 @@ def since(step: ArrayLike, begin: int) -> Array:
     if jnp.issubdtype(step.dtype, jnp.integer) and begin > jnp.iinfo(step.dtype).max:
         return jnp.zeros_like(step)
     start = float(begin) if jnp.issubdtype(step.dtype, jnp.floating) else begin
-    return jnp.maximum(step - start, 0)
+    return jnp.maximum(step, start) - start  # the difference of unsigned numbers would wrap
 
 
 def between(begin: Array, end: Array, share: Array) -> Array:
