@@ -15,6 +15,12 @@ _NAMESPACES = {
     "flax": ("flax.linen", "flax.nnx"),
     "equinox": ("equinox", "equinox.nn"),
 }
+# What was JAX' own in earlier versions and computes the same has the name of that in what is compared:
+# a run of theirs goes on.
+_FORMERLY = {
+    ("jaxdeep.nn.activations", "gelu"): "jax.nn.gelu",
+    ("jaxdeep.nn.initializers", "orthogonal"): "jax.nn.initializers.orthogonal",
+}
 
 
 def name_of(module: str, qualname: str) -> str:
@@ -31,7 +37,9 @@ def name_of(module: str, qualname: str) -> str:
     ('jaxdeep:_init', 'jax.nn.relu')
     """
     root, (top, *inside) = module.partition(".")[0], qualname.split(".")
-    shown = _shown_around(module, top) if root == "jaxdeep" else None
+    shown = _FORMERLY.get((module, top))
+    if shown is None and root == "jaxdeep":
+        shown = _shown_around(module, top)
     # Private names of jaxdeep are not public anywhere.
     if shown is None and not (root == "jaxdeep" and top.startswith("_")):
         shown = _shown(root).get((module, top))

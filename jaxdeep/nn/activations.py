@@ -2,11 +2,12 @@
 
 As functions of one array they go into ``dense(…, activation=…)`` and ``activation(…)``; the layers that
 learn or draw their slope are `jaxdeep.nn.prelu`, `jaxdeep.nn.swish` and `jaxdeep.nn.rrelu`. Note that
-`gelu` is JAX', approximated by a tanh; ``functools.partial(gelu, approximate=False)`` is exact.
+`gelu` is that of JAX, approximated by a tanh; ``functools.partial(gelu, approximate=False)`` is exact.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, floating
@@ -41,10 +42,43 @@ relu = jax.nn.relu
 leaky_relu = jax.nn.leaky_relu
 elu = jax.nn.elu
 selu = jax.nn.selu
-gelu = jax.nn.gelu
 silu = jax.nn.silu
 mish = jax.nn.mish
 softmax = jax.nn.softmax
+
+
+def gelu(x: ArrayLike, approximate: bool = True) -> Float[Array, "..."]:
+    """``x · Φ(x)``, with Φ the normal distribution's, or ``x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))``.
+
+    That of JAX, to the same bits, but for the gradient in float16: JAX' is NaN at sizes above 148, where
+    what ``x³`` becomes is not finite, and this one is 1 above and 0 below. So take this one, not
+    `jax.nn.gelu`, into `jaxdeep.nn.mixed_precision` with float16.
+
+    Args:
+      x: any array.
+      approximate: the second form.
+
+    Returns:
+      An array like `x`; float for whole numbers.
+
+    Raises:
+      TypeError: an `x` that is not of real numbers, an `approximate` that is no bool.
+
+    Source: Hendrycks & Gimpel, "Gaussian Error Linear Units" (arXiv:1606.08415); `jax.nn.gelu`.
+
+    >>> jax.vmap(jax.grad(gelu))(jnp.array([-300.0, 0.0, 300.0], jnp.float16)).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    _checks.check_flag("approximate", approximate)
+    x = _float(x)
+    if not approximate or x.dtype != jnp.float16:
+        return jax.nn.gelu(x, approximate)
+    near = jnp.clip(x, -_SATURATED, _SATURATED)
+    slope = np.sqrt(2 / np.pi).astype(x.dtype)
+    return x * (0.5 * (1 + jnp.tanh(slope * (near + 0.044715 * near**3))))
+
+
+_SATURATED = 30.0  # the tanh of this is 1 in every dtype, and its cube finite
 
 
 def swish(x: ArrayLike, beta: ArrayLike = 1.0) -> Float[Array, "..."]:

@@ -101,7 +101,6 @@ normal = _checked(_jax.normal, stddev="[0, inf)")
 truncated_normal = _checked(
     _jax.truncated_normal, stddev="[0, inf)", lower="[-inf, inf)", upper="(-inf, inf]"
 )
-orthogonal = _checked(_jax.orthogonal, scale=_ANY)
 glorot_normal = _checked(_jax.glorot_normal)
 glorot_uniform = _checked(_jax.glorot_uniform)
 he_normal = _checked(_jax.he_normal)
@@ -161,6 +160,48 @@ def uniform(scale: ArrayLike = 1e-2, dtype: DTypeLike | None = None) -> Initiali
     _checks.check_scalar("scale", scale, "(-inf, inf)")
     _checks.check_float_dtype("dtype", dtype)
     return _jax.uniform(scale, dtype)
+
+
+def orthogonal(
+    scale: ArrayLike = 1.0, column_axis: int = -1, dtype: DTypeLike | None = None
+) -> Initializer:
+    """An initialiser of matrices with orthonormal columns, or rows where these are fewer, times `scale`.
+
+    They are drawn in at least float32, in which they can be decomposed, and rounded.
+
+    Args:
+      scale: the factor.
+      column_axis: the axis of the columns; the others together are the rows.
+      dtype: of the numbers, where the layer does not say it.
+
+    Raises:
+      ValueError: a scale that is not finite; from the initialiser, a shape of less than two axes or
+        without the one of the columns.
+      TypeError: an axis that is no whole number, a dtype that is no float.
+
+    Source: `jax.nn.initializers.orthogonal`; Saxe et al. (arXiv:1312.6120).
+
+    >>> import jax
+    >>> q = orthogonal(2.0)(jax.random.key(0), (3, 3), jnp.bfloat16)
+    >>> q.dtype, (q.T @ q).round(1).tolist()
+    (dtype(bfloat16), [[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]])
+    """
+    _checks.check_scalar("scale", scale, _ANY)
+    _checks.whole_numbers("column_axis", column_axis)
+    _checks.check_float_dtype("dtype", dtype)
+
+    def init(
+        key: Array, shape: Shape, dtype: DTypeLike | None = dtype, out_sharding: Any = None
+    ) -> Array:
+        if not -len(shape) <= column_axis < len(shape):
+            raise ValueError(
+                f"column_axis must be an axis of the shape {tuple(shape)}, got {column_axis}"
+            )
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        drawn = _jax.orthogonal(scale, column_axis, jnp.promote_types(dtype, jnp.float32))
+        return drawn(key, shape, out_sharding=out_sharding).astype(dtype)
+
+    return init
 
 
 _HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish", "prelu", "rrelu"}

@@ -23,7 +23,7 @@ _MEANINGS: dict[Word, Sequence[Callable[..., Any]]] = {
     "values": (
         *(jax.nn.relu, jax.nn.relu6, jax.nn.leaky_relu, activations.prelu, activations.rrelu),
         *(jax.nn.elu, jax.nn.celu, jax.nn.selu, jax.nn.softplus, jax.nn.squareplus),
-        *(jax.nn.gelu, jax.nn.silu, activations.swish, jax.nn.hard_silu, jax.nn.mish),
+        *(jax.nn.gelu, activations.gelu, jax.nn.silu, activations.swish, jax.nn.hard_silu, jax.nn.mish),
         *(jnp.tanh, jax.lax.tanh, jax.nn.hard_tanh, jax.nn.soft_sign),
     ),
     "same": (jax.nn.identity,),

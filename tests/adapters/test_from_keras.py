@@ -852,6 +852,18 @@ def test_a_layer_with_the_name_of_the_input_is_another_one(tmp_path):
         )
 
 
+@pytest.mark.parametrize("approximate", [True, False])
+def test_gelu_of_jaxdeep_is_written_as_that_of_jax(approximate, tmp_path):
+    x, written = jnp.linspace(-3, 3, 12).reshape(3, 4), []
+    for gelu in (jd.nn.activations.gelu, jax.nn.gelu):
+        function = gelu if approximate else functools.partial(gelu, approximate=False)
+        model = jd.nn.serial(act=jd.nn.activation(function), out=jd.nn.dense(2, activation=function))
+        params, state = model.init(KEY, x)
+        jd.adapters.to_keras(model, params, state, tmp_path / "m.keras", x)
+        written.append(jd.adapters.from_keras(tmp_path / "m.keras"))
+    assert_same(*written)
+
+
 def test_what_is_read_by_slice_and_mean_is_written_and_read_again(tmp_path):
     mean = functools.partial(jnp.mean, axis=(1, -1), keepdims=False)
     model = jd.nn.serial(

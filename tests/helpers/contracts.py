@@ -496,6 +496,7 @@ call(
     batch_size=2,
     best_epoch=True,
 )
+call("nn.activations.gelu", x=X, approximate=True, free="x")
 call("nn.activations.prelu", x=X, alpha=0.25, free="x")
 call("nn.activations.rrelu", x=X, lower=0.1, upper=0.3, key=KEY, free="x")
 call("nn.activations.swish", x=X, beta=0.5, free="x")
@@ -507,6 +508,7 @@ def weights(initializer):
 
 call("nn.initializers.identity", use=weights, gain=2.0)
 call("nn.initializers.initializer_for", use=weights, activation=jax.nn.relu)
+call("nn.initializers.orthogonal", use=weights, scale=2.0, column_axis=-1, dtype="float32")
 call("nn.initializers.uniform", use=weights, scale=0.5, dtype="float32")
 call("nn.initializers.variance_scaling", use=weights, scale=2.0, mode="fan_in", distribution="normal")
 

@@ -21,6 +21,7 @@ import jaxdeep as jd
 from jaxdeep._identity import key_of
 from jaxdeep.lasting import public_names
 from jaxdeep.lasting.identity import digest_of, text_of, words_of
+from jaxdeep.lasting.made_of import made_of
 
 
 def relu_like(x):
@@ -387,11 +388,22 @@ def test_a_function_that_moves_to_another_module_stays_the_same(moved):
     assert before[1] == {"name": "jaxdeep.losses.mse"}
 
 
+def test_what_was_that_of_jax_and_computes_the_same_is_still_the_same():
+    for ours, theirs in (
+        (jd.nn.activations.gelu, jax.nn.gelu),
+        (jd.nn.initializers.orthogonal(2.0, 0), jax.nn.initializers.orthogonal(2.0, 0)),
+    ):
+        assert ours is not theirs
+        assert made_of(ours) == made_of(theirs)
+    assert made_of(jd.nn.initializers.orthogonal(2.0)) != made_of(jd.nn.initializers.orthogonal(3.0))
+    assert words_of("activation", jd.nn.activations.gelu) == {"name": "jax.nn.gelu"}
+
+
 def test_names_that_are_found_nearby_are_those_of_all_that_is_shown():
     shown = {key: name for key, name in public_names._shown("jaxdeep").items() if "jaxdeep" in key[0]}
     assert len(shown) > 300
     assert not [name for _, name in shown if name.startswith("_")]
-    assert {key: public_names.name_of(*key) for key in shown} == shown
+    assert {key: public_names.name_of(*key) for key in shown} == shown | public_names._FORMERLY
     near = {key: public_names._shown_around(*key) for key in shown}
     assert sum(near[key] == name for key, name in shown.items()) > 0.9 * len(shown)
 

@@ -36,6 +36,24 @@ def test_activations_are_their_equations(function, equation):
     np.testing.assert_allclose(found, equation(np.asarray(Z, np.float64)), rtol=2e-5, atol=1e-6)
 
 
+def test_gelu_is_that_of_jax_with_finite_gradients_in_float16():
+    x = jax.lax.bitcast_convert_type(jnp.arange(2**16, dtype=jnp.uint16), jnp.float16)
+    x = x[jnp.isfinite(x)]
+    for ours, theirs in (
+        (jd.nn.activations.gelu, jax.nn.gelu),
+        tuple(functools.partial(f, approximate=False) for f in (jd.nn.activations.gelu, jax.nn.gelu)),
+    ):
+        for dtype in (jnp.float16, jnp.float32):
+            np.testing.assert_array_equal(ours(x.astype(dtype)), theirs(x.astype(dtype)))
+        found = jax.vmap(jax.grad(ours))(x)
+        exact = jax.vmap(jax.grad(theirs))(x.astype(jnp.float32))
+        np.testing.assert_allclose(found, exact, atol=3e-3)
+    model = jd.nn.mixed_precision(jd.nn.activation(jd.nn.activations.gelu), "float16")
+    wide = jnp.array([-300.0, 300.0, 6e4])
+    found = jax.grad(lambda x: model.apply({}, {}, x)[0].sum())(wide)
+    assert found.tolist() == [0.0, 1.0, 1.0]
+
+
 @pytest.mark.heavy
 def test_swish_with_a_beta_prelu_and_rrelu():
     z = np.asarray(Z, np.float64)

@@ -50,6 +50,18 @@ def test_orthogonal_identity_and_constant():
         init.identity()(KEY, (3,))
 
 
+def test_orthogonal_is_that_of_jax_and_in_half_precision_its_rounding():
+    for shape, axis in (((3, 5), -1), ((4, 2, 3), 0)):
+        ours = init.orthogonal(2.0, axis)
+        exact = jax.nn.initializers.orthogonal(2.0, axis)(KEY, shape, jnp.float32)
+        np.testing.assert_array_equal(ours(KEY, shape), exact)
+        for dtype in (jnp.float16, jnp.bfloat16):
+            found = ours(KEY, shape, dtype)
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, exact.astype(dtype))
+    assert init.orthogonal(dtype="bfloat16")(KEY, (2, 2)).dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep._identity import is_same
+from jaxdeep.nn import activations
 from jaxdeep.nn.traits import Activation
 
 
@@ -61,12 +62,20 @@ def activation_of(name: Any) -> Activation | None:
     return ACTIVATIONS[name]
 
 
+def of_jax(function: Any) -> Any:
+    """A function, for the gelu of jaxdeep that of JAX, which computes the same; also in a partial."""
+    if type(function) is functools.partial:
+        return functools.partial(of_jax(function.func), *function.args, **function.keywords)
+    return jax.nn.gelu if function is activations.gelu else function
+
+
 def name_of(function: Activation | None) -> str | None:
     """The name that Keras has for a function; None if it has none.
 
     >>> name_of(jax.nn.relu), name_of(jax.nn.gelu)
     ('relu', None)
     """
+    function = of_jax(function)
     return next(
         (name for name, activation in ACTIVATIONS.items() if is_same(activation, function)), None
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
-from jaxdeep.adapters.keras_models.functions import name_of
+from jaxdeep.adapters.keras_models.functions import name_of, of_jax
 from jaxdeep.adapters.keras_models.layers import holds_rows, turned
 from jaxdeep.adapters.keras_models.operations import OF_ARGUMENT, OF_ELEMENTS, OVER_AXES
 from jaxdeep.nn.model import Model, lifting
@@ -212,6 +212,7 @@ def _of_function(function: Activation) -> Written:
     """An activation function as a layer of Keras."""
     if (name := name_of(function)) is not None:
         return Written("Activation", {"activation": name})
+    function = of_jax(function)
     inside, keywords = unwrapped(function), getattr(function, "keywords", {})
     plain = isinstance(function, functools.partial) and not function.args
     if inside is function is jax.nn.leaky_relu:
