@@ -63,7 +63,9 @@ def max_pool(window: Sizes = 2, *, strides: Sizes | None = None, padding: Paddin
 
         covered = all(s % w == 0 for s, w in zip(x.shape, window)) or padding == "VALID"
         whole = window == strides and isinstance(padding, str) and covered
-        apart = whole and jnp.issubdtype(x.dtype, jnp.floating)
+        # symbolic sizes may not be whole windows, and how many fit is not known of them
+        known = all(isinstance(s, int) for s, w in zip(x.shape, window) if w > 1)
+        apart = whole and known and jnp.issubdtype(x.dtype, jnp.floating)
         return max_of_windows(x, window, largest) if apart else largest(x)
 
     return _pool(pool, window, strides, padding, _INCREASING)
@@ -203,7 +205,7 @@ def max_of_windows(x: Array, window: Shape, largest: Callable[[Array], Array]) -
 
     def one_by_one(x: Array, y: Array, dx: Array) -> Array:
         """Place after place of the windows: no reduction, twice as fast for few of them."""
-        found: Any = np.zeros(y.shape, bool)
+        found: Any = np.False_
         terms = []
         for candidate, change in zip(places_of(x), places_of(dx)):
             highest = (candidate == y) | jnp.isnan(candidate)

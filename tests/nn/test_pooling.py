@@ -55,6 +55,18 @@ def test_gradient_of_a_maximum_goes_to_its_first_place(size, window, padding):
     assert nan[0, 0, 1, 0] == 1
 
 
+@pytest.mark.parametrize(("sizes", "window"), [("b,7,9", 2), ("b,h,w", 2), ("b,h,8", (1, 2))])
+def test_the_gradient_of_a_maximum_is_exported_for_symbolic_sizes(sizes, window):
+    def program(x):
+        return jax.grad(lambda x: (jd.nn.max_pool(window).apply({}, {}, x)[0] ** 2).sum())(x)
+
+    constraints = [f"{size}>=4" for size in "hw" if size in sizes]
+    shape = jax.export.symbolic_shape(f"{sizes},3", constraints=constraints)
+    exported = jax.export.export(jax.jit(program))(jax.ShapeDtypeStruct(shape, jnp.float32))
+    x = jax.random.normal(KEY, (2, 7, 9 if window == 2 else 8, 3))
+    np.testing.assert_array_equal(exported.call(x), jax.jit(program)(x))
+
+
 def test_max_pooling_of_booleans_and_explicit_padding():
     x = jnp.array([[False, False, True, False]])[..., None]
     np.testing.assert_array_equal(run(jd.nn.max_pool(2), x)[0, :, 0], [False, True])
