@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.stages import Compiled, Lowered
 
-from jaxdeep._identity import Key
+from jaxdeep._identity import JITTED, Key
 from jaxdeep._shapes import ArrayLike, PyTree
 
 T = TypeVar("T")
@@ -61,16 +61,13 @@ _kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
-_Jitted: Any = type(jax.jit(lambda: None))
-
-
 def inside(function: Any, *, once: bool = False) -> Any:
     """The function inside any `functools.partial` and `jax.jit`, or in the outermost of them.
 
     >>> inside(jax.jit(functools.partial(max, 1))) is max
     True
     """
-    while isinstance(function, (functools.partial, _Jitted)):
+    while isinstance(function, (functools.partial, JITTED)):
         function = function.func if isinstance(function, functools.partial) else function.__wrapped__
         if once:
             break
@@ -259,7 +256,7 @@ def closes_over_traced(function: Callable[..., object], *args: PyTree) -> bool:
 
     It may be under `jax.jit` already, and is not traced again if it was for arguments like these.
     """
-    jitted: Any = function if isinstance(function, _Jitted) else jax.jit(function)
+    jitted: Any = function if isinstance(function, JITTED) else jax.jit(function)
     return _refers_to_traced(jitted.trace(*args), args)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 from jaxdeep._code import ABOUT, ELSEWHERE, attributes_in, globals_in, imports, names_in, used_whole
 
 _LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
-_JITTED: Any = type(jax.jit(lambda: None))
+JITTED: Any = type(jax.jit(lambda: None))
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
 MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these attributes
@@ -343,7 +343,7 @@ class _Walk:
         for name in sorted(names & members.keys()):
             if isinstance(member := members[name], types.ModuleType):
                 yield name, *self._functions_of(member, names)
-            elif isinstance(member, (types.FunctionType, _JITTED)):
+            elif isinstance(member, (types.FunctionType, JITTED)):
                 yield name, self._itself(member)
 
     def _refuse_hidden(self, module: Any) -> None:

@@ -157,8 +157,9 @@ def as_numbers(column: Column) -> str | None:
     if len(column.levels) < _ID or not 0 < len(odd) <= 0.1 * len(column.levels):
         return None
     return (
-        f"holds numbers, and {quoted(odd[0])}, which is none; they are taken for levels, as declared by "
-        '"category" in kinds=: "number" takes what is none as missing; or name the text in null='
+        f"holds numbers, and {quoted(odd[0])}, which is none; they are taken for levels: in kinds= "
+        '"number" takes what is none as missing, "category" says that levels are meant; or name '
+        "the text in null="
     )
 
 
