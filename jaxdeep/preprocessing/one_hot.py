@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,9 +11,10 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, of_data, whole
+from jaxdeep._quoted import listed, quoted
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._warning import warn
-from jaxdeep.preprocessing.keys import MISSING
+from jaxdeep.preprocessing.keys import MISSING, key_of
 from jaxdeep.preprocessing.levels import (
     INFREQUENT,
     Levels,
@@ -103,7 +104,7 @@ def one_hot_encoder(
     max_categories: int | None = None,
     unknown: Literal["error", "ignore", "infrequent", "warn"] = "error",
     missing: Literal["category", "ignore", "error"] = "category",
-    drop: Literal["first", "if_binary"] | None = None,
+    drop: Literal["first", "if_binary"] | Sequence[Any] | Mapping[str, Any] | None = None,
     max_bytes: int = 2**31,
     dtype: Any = jnp.float32,
 ) -> OneHotEncoder:
@@ -125,8 +126,10 @@ def one_hot_encoder(
         ``"warn"``.
       missing: what is missing is a ``"category"`` if some was when fitting, and unknown otherwise; or
         zeros, ``"ignore"``; or an ``"error"``.
-      drop: leave out the ``"first"`` column of each feature, or of those with two, ``"if_binary"``.
-        Zeros are then that level: unknown values look like it, of which there is a warning.
+      drop: leave out the ``"first"`` column of each feature, or of those with two, ``"if_binary"``; or
+        those of the categories that are given, one for each feature, or by its name for some:
+        ``drop={"city": "Rome"}``. Zeros are then that level: unknown values look like it, of which there
+        is a warning.
       max_bytes: more than that is refused before it is allocated.
       dtype: of the result.
 
@@ -152,7 +155,7 @@ def one_hot_encoder(
     check_groups(min_frequency, max_categories)
     _checks.check_choice("unknown", unknown, ("error", "ignore", "infrequent", "warn"))
     _checks.check_choice("missing", missing, ("category", "ignore", "error"))
-    _checks.check_choice("drop", drop, ("first", "if_binary", None))
+    _check_drop(drop)
     max_bytes = _checks.check_count("max_bytes", max_bytes)
     _checks.check_float_dtype("dtype", dtype, optional=False)
     grouped = unknown in ("infrequent", "warn")
@@ -165,12 +168,7 @@ def one_hot_encoder(
             max_categories=max_categories,
             missing=missing == "category",
         )
-        slots = levels.slots
-        drops = [
-            drop == "first" or (drop == "if_binary" and len(feature_slots) == 2)
-            for feature_slots in slots
-        ]
-        columns = HotColumns(levels, tuple(0 if drops_one else None for drops_one in drops))
+        columns = HotColumns(levels, _dropped(levels, drop))
         _check_bytes(columns, len(codes), max_bytes, dtype)
         state = OneHotState(jnp.asarray(_table(columns, grouped, missing == "category")), columns)
         check_known(levels, features_of(x), codes, unknown=unknown, missing=missing)
@@ -201,6 +199,47 @@ def one_hot_encoder(
         return encode(state, codes(state, x))
 
     return OneHotEncoder(fit, transform, _inverse_transform, codes, encode, _decode, _names)
+
+
+def _check_drop(drop: Any) -> None:
+    if isinstance(drop, Mapping) or (isinstance(drop, (list, tuple, np.ndarray)) and np.ndim(drop) == 1):
+        return
+    if not (drop is None or isinstance(drop, str)):
+        raise TypeError(
+            "drop must be 'first', 'if_binary', a category for each feature, or a dict of categories by "
+            f"the names of their features, got {drop!r}"
+        )
+    _checks.check_choice("drop", drop, ("first", "if_binary", None))
+
+
+def _dropped(levels: Levels, drop: Any) -> tuple[int | None, ...]:
+    """Of each feature the level without a column, or None."""
+    slots, titles = levels.slots, feature_names(levels.vocabulary, None)
+    if drop is None or isinstance(drop, str):
+        drops = [drop == "first" or (drop == "if_binary" and len(own) == 2) for own in slots]
+        return tuple(0 if drops_one else None for drops_one in drops)
+    if isinstance(drop, Mapping):
+        if others := [name for name in drop if name not in titles]:
+            raise ValueError(f"drop must be for features {listed(titles)}, got {quoted(others[0])}")
+        return tuple(
+            _level(levels, j, drop[name], f"drop[{quoted(name)}]") if name in drop else None
+            for j, name in enumerate(titles)
+        )
+    if len(drop) != len(slots):
+        raise ValueError(f"drop must be of {len(slots)} features, as x, got {len(drop)}")
+    return tuple(_level(levels, j, value, f"drop[{j}]") for j, value in enumerate(drop))
+
+
+def _level(levels: Levels, j: int, value: Any, name: str) -> int:
+    """The level that a category of a feature is."""
+    keys = levels.vocabulary.keys[j]
+    if (key := key_of(value)) not in keys:
+        known = listed(levels.vocabulary.categories[j])
+        raise ValueError(f"{name} must be one of the categories {known}, got {quoted(value)}")
+    place = keys.index(key)
+    if place in levels.infrequent[j]:
+        raise ValueError(f"{name} must be a frequent category, got {quoted(value)}, which is grouped")
+    return levels.slots[j].index((place,))
 
 
 @of_data

@@ -119,6 +119,41 @@ def test_missing_and_unknown_are_two():
     assert encoder.transform(state, [None, "a"]).tolist() == [[0.0], [1.0]]
 
 
+def test_levels_are_dropped_by_name_as_scikit_learn_drops_them():
+    x = np.array([["a", 1], ["b", 2], ["c", 10], ["a", 1], ["b", 2]], object)
+    encoder = pp.one_hot_encoder(drop=["b", 10])
+    state = encoder.fit(x)
+    expected = sk.OneHotEncoder(sparse_output=False, drop=["b", 10]).fit(x)
+    np.testing.assert_array_equal(encoder.transform(state, x), expected.transform(x))
+    assert encoder.names(state) == tuple(expected.get_feature_names_out())
+    assert encoder.inverse_transform(state, encoder.transform(state, x)).tolist() == x.tolist()
+    # what is missing is a level too; where rare ones are grouped, the others are counted without them
+    state = pp.one_hot_encoder(drop=[None]).fit([None, "a", "b"])
+    assert encoder.names(state) == ("x0_a", "x0_b")
+    encoder = pp.one_hot_encoder(min_frequency=2, drop=["c"])
+    state = encoder.fit(["a", "b", "b", "c", "c"])
+    assert encoder.names(state) == ("x0_b", "x0_infrequent")
+    assert encoder.transform(state, ["a", "b", "c"]).tolist() == [[0, 1], [1, 0], [0, 0]]
+    with pytest.raises(ValueError, match=r"drop\[0\] must be a frequent category, got 'a'"):
+        pp.one_hot_encoder(min_frequency=2, drop=["a"]).fit(["a", "b", "b"])
+
+
+def test_levels_are_dropped_by_the_names_of_their_features():
+    x = {"city": ["Oslo", "Rome"], "n": [3, 4]}
+    encoder = pp.one_hot_encoder(drop={"n": 3.0})
+    assert encoder.names(encoder.fit(x)) == ("city_Oslo", "city_Rome", "n_4")
+    with pytest.raises(ValueError, match="drop must be for features 'city', 'n', got 'town'"):
+        pp.one_hot_encoder(drop={"town": 3}).fit(x)
+    with pytest.raises(ValueError, match=r"drop\['n'\] must be one of the categories 3, 4, got 5"):
+        pp.one_hot_encoder(drop={"n": 5}).fit(x)
+    with pytest.raises(ValueError, match="drop must be of 2 features, as x, got 1"):
+        pp.one_hot_encoder(drop=["Oslo"]).fit(x)
+    with pytest.raises(
+        TypeError, match="drop must be 'first', 'if_binary', a category for each feature"
+    ):
+        pp.one_hot_encoder(drop=True)
+
+
 def test_unknown_values_that_look_like_a_level_are_warned_of():
     encoder = pp.one_hot_encoder(unknown="ignore", drop="first")
     state = encoder.fit(["a", "b"])
