@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import hurry
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -49,7 +50,8 @@ def test_a_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     # on as many devices as a reader has; they train long enough for some of LLVM's passes to pay
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
+    plainly = " --xla_cpu_use_fusion_emitters=false" if hurry.takes_plainly() else ""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1" + plainly)
     build.execute(build.read(path))
 
 

@@ -24,6 +24,11 @@ def emit_plainly(in_a_hurry):
         compiler.get_compile_options = options
 
 
+def takes_plainly():
+    """Whether this version of XLA has its plain emitter."""
+    return _xla_takes("xla_cpu_use_fusion_emitters", False)
+
+
 def share_contexts():
     """Write programs one after another in one context: making one, 4 ms, is a fifth of a test's time."""
     make = getattr(mlir, "make_ir_context", None)
