@@ -10,6 +10,7 @@ from jaxdeep import _checks, _partitions
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._partitions import Codes, Rows
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep._warning import warn
 from jaxdeep.datasets.rows import as_rows, column, number_of_rows, taken
 from jaxdeep.datasets.sizes import Size, due
 
@@ -59,7 +60,9 @@ def split(
       gap: how many rows are left out before each later part, with `time`, so that what is known of one
         part says less of the next; and as many more as are of the same time. No span of time.
       identity: whole numbers or texts, one a row, or the name of a column, such as a customer's number.
-        A number and its digits as a text are the same. Rows of one identity are in one part.
+        A number and its digits as a text are the same. Rows of one identity are in one part. To split a
+        part again, take another `seed`: by the same one its identities have no places but its own, of
+        which there is a warning.
       shuffle: draw the parts; with False they are consecutive rows, also of each class.
       seed: of the draw, in [0, 2³²).
 
@@ -94,6 +97,7 @@ def split(
             )
         ends = np.cumsum(np.asarray(shares, float))
         places = np.minimum(np.searchsorted(ends, by.places, "right"), len(shares) - 1)
+        _warn_of_shares(by.places, places, np.asarray(shares, float), seed)
         parts = _partitions.rows_of_parts(places, len(shares))
     elif by.groups is not None:
         state = _state(seed, shuffle)
@@ -196,7 +200,9 @@ def folds(
                 )
         return pairs
     if by.places is not None:
-        held = _partitions.rows_of_parts((by.places * k).astype(int), k)
+        numbers = (by.places * k).astype(int)
+        _warn_of_shares(by.places, numbers, np.full(k, 1 / k), seed)
+        held = _partitions.rows_of_parts(numbers, k)
         if not all(map(len, held)):
             raise ValueError(f"identity gives one of {k} folds none of {rows} rows; ask for fewer folds")
     else:
@@ -263,6 +269,20 @@ def _read(
     if identity is not None:
         places = _partitions.places_of("identity", values["identity"], rows, seed)
     return data, rows, _By(labels, grouped, times, places)
+
+
+def _warn_of_shares(places: Any, parts: Codes, shares: np.ndarray, seed: int) -> None:
+    """Warn of identities that are not spread over the parts as chance spreads them."""
+    _, first = np.unique(places, return_index=True)
+    found, due_to_each = np.bincount(parts[first], minlength=len(shares)), len(first) * shares
+    far = due_to_each - found - 6 * np.sqrt(due_to_each * (1 - shares))
+    if far.max() > 1:
+        i = int(np.argmax(far))
+        warn(
+            f"identity gives part {i} {found[i]:,} of {len(first):,} identities, where {shares[i]:.3g} "
+            f"of them were asked for: these rows are probably a part of a split by seed={seed}; take "
+            "another seed"
+        )
 
 
 def _check_together(names: set[str], gap: int, shuffle: bool) -> None:

@@ -190,6 +190,20 @@ def test_times_are_numbers_or_dates_of_any_kind():
         assert earlier.tolist() == [0, 3, 1, 2]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_part_that_is_split_again_by_the_same_seed_is_warned_of():
+    ids = np.arange(2000)
+    rest, _ = split(ids, 0.2, identity=ids)
+    with pytest.warns(UserWarning, match=r"part 1 \d+ of 1,\d+ identities, where 0.25 .* take another"):
+        assert len(split(rest, 0.25, identity=rest)[1]) < 120
+    with pytest.warns(UserWarning, match="seed=0; take another seed"):
+        folds(rest, 4, identity=rest)
+    assert 320 < len(split(rest, 0.25, identity=rest, seed=1)[1]) < 480
+    # chance, and few identities of many rows, are no reason to warn
+    for seed in range(50):
+        split(ids[:60], (0.5, 0.3, 0.2), identity=ids[:60] // 2, seed=seed)
+
+
 @pytest.mark.heavy
 @given(st.lists(st.integers(0, 10**12), min_size=200, max_size=300, unique=True), st.randoms())
 @quick
