@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -102,11 +102,7 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
     if not len(result.history["loss"]):  # interrupted before an epoch was done
         arguments.unmake(args.out)
         raise KeyboardInterrupt
-    measured = {
-        name: {key: float(value) for key, value in result.evaluate(parts[name]).items()}
-        for name in table.parts
-        if name != "training"
-    }
+    measured = {name: _measured(result, name, parts[name]) for name in table.parts if name != "training"}
     try:
         jaxdeep.save(args.out, recipe.model, result.params, result.state)
         written = _write(args, table, result, measured, time.perf_counter() - began)
@@ -153,6 +149,16 @@ def _recipe(args: argparse.Namespace, table: table_files.Table) -> "Recipe":
         batch_size=batch,
         learning_rate=args.learning_rate,
     )
+
+
+def _measured(result: "FitResult", name: str, part: tuple[Any, Any]) -> dict[str, float]:
+    """The metrics of the epoch that was kept; of the rows for validation `fit` has measured them."""
+    if name == "validation" and (best := result.best_epoch) is not None:
+        found = {key: values[best] for key, values in result.history.items()}
+        of_part = {key.removeprefix("val_"): v for key, v in found.items() if key.startswith("val_")}
+    else:
+        of_part = result.evaluate(part)
+    return {key: float(value) for key, value in of_part.items()}
 
 
 def _write(

@@ -3,7 +3,7 @@
 import datetime
 import decimal
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -177,22 +177,26 @@ def _of_texts(values: Sequence[Any], nulls: Collection[str]) -> Cells:
 
 def _numbers_of_texts(values: Sequence[Any], nulls: Collection[str]) -> np.ndarray | None:
     """The numbers that texts are, NaN for a missing one; None if one is none, or all are missing."""
-    nan = math.nan
+    spelled: Callable[..., Any] = dict.fromkeys(
+        (None, *nulls), "nan"
+    ).get  # by functions of C: there are many cells
     try:
-        numbers = np.array([nan if v is None or v in nulls else float(v) for v in values], np.float64)
+        numbers = np.array(list(map(float, map(spelled, values, values))), np.float64)
     except (ValueError, TypeError):  # the latter of pandas' NA
         return None
     # what Python takes for a number and a table does not: "1_000", "inf", "nan"
-    plain = all(v is None or v in nulls for v, x in zip(values, numbers) if not math.isfinite(x))
-    if not plain or not _is_plain(values):
+    odd = (values[i] for i in np.flatnonzero(~np.isfinite(numbers)).tolist())
+    if not all(v is None or v in nulls for v in odd) or not _is_plain(values):
         return None
-    numbers[_stand_for_missing(numbers, nulls)] = nan
+    numbers[_stand_for_missing(numbers, nulls)] = math.nan
     return None if np.isnan(numbers).all() else numbers
 
 
 def _is_plain(values: Sequence[Any]) -> bool:
-    text = "".join([value for value in values if isinstance(value, str)])
-    return text.isascii() and "_" not in text and not any(isinstance(v, bytes) for v in values)
+    types = set(map(type, values))
+    texts = values if types == {str} else [value for value in values if isinstance(value, str)]
+    text = "".join(texts)
+    return text.isascii() and "_" not in text and not any(issubclass(t, bytes) for t in types)
 
 
 def numbers_in(nulls: Collection[str]) -> frozenset[float]:
