@@ -68,6 +68,8 @@ def _parts(value: object) -> list[tuple[str, Any]] | None:
             return [("", value.__func__), ("", value.__self__)]
         case Mapping():
             return [("names", tuple(value)), *((str(name), item) for name, item in value.items())]
+        case np.ndarray() if value.dtype == object:  # its bytes are addresses
+            return [("shape", value.shape), *(("", item) for item in value.ravel().tolist())]
         case tuple() | list():
             return [("length", len(value)), *(("", item) for item in value)]
     if hasattr(value, "__wrapped__"):  # functions under jax.jit and jax.custom_jvp

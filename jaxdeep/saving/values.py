@@ -20,6 +20,7 @@ from jaxdeep.tables.columns import Columns, from_config
 Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 
 _LARGEST = 4096  # an array with more elements is no argument to be written as JSON
+_CELLS = "UOM"  # kinds of arrays that hold categories: texts, objects, dates
 
 
 class InnerError(ValueError):
@@ -45,6 +46,11 @@ def encode(value: object, most: float = _LARGEST) -> Json:
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, np.datetime64):
         return {"instant": str(value), "dtype": value.dtype.str[1:]}
+    if isinstance(value, np.str_):
+        return str(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in _CELLS:
+        cells = [encode(cell, most) for cell in np.ravel(value)]
+        return {"cells": cells, "shape": list(value.shape), "dtype": value.dtype.str}
     if isinstance(value, (np.generic, np.ndarray, jax.Array)):
         return _encode_array(value, most)
     if isinstance(value, Fitted):
@@ -223,6 +229,15 @@ def _float(float: str) -> float:
     return np.float64(float).item()
 
 
+def _cells(cells: list[Json], shape: list[int], dtype: str) -> np.ndarray:
+    if np.dtype(dtype).kind not in _CELLS:
+        raise TypeError(f"{dtype!r} is no dtype of categories")
+    array = np.empty(len(cells), object)
+    for i, cell in enumerate(cells):
+        array[i] = decode(cell)
+    return array.astype(dtype).reshape(shape)
+
+
 _DECODERS: dict[str | None, Callable[..., Any]] = {
     "float": _float,
     "list": lambda list: [decode(item) for item in list],
@@ -233,6 +248,7 @@ _DECODERS: dict[str | None, Callable[..., Any]] = {
     "weak": lambda weak: jnp.asarray(decode(weak)),
     "jax": _array,
     "numpy": _array,
+    "cells": _cells,
     "columns": lambda columns: from_config(columns),  # noqa: PLW0108  # called by this name
     "fitted": lambda fitted: Fitted(decode(fitted)),
     "part": _part,

@@ -155,6 +155,35 @@ def test_the_config_is_readable():
     assert jd.saving.from_config(config) == pre.fitted(encoder, fitted)
 
 
+@pytest.mark.parametrize(
+    ("x", "options"),
+    [
+        (np.array(["b", "a"]), {"categories": [np.array(["b", "a"])]}),
+        (np.array(["b", None], object), {"categories": [np.array(["b", None], object)]}),
+        (np.array(["2021-01-01", "2020-01-01"], "datetime64[D]"), None),
+        (np.array(["b", "a"]), {"drop": np.array(["b"])}),
+    ],
+    ids=["texts", "objects", "dates", "drop"],
+)
+def test_categories_may_be_arrays_where_the_layer_is_saved(x, options):
+    encoder = pre.one_hot_encoder(**({"categories": [x]} if options is None else options))
+    layer = pre.fitted(encoder, encoder.fit(x))
+    config = json.loads(json.dumps(jd.saving.to_config(layer)))
+    codes = encoder.codes(encoder.fit(x), x)
+    loaded = jd.saving.from_config(config)
+    np.testing.assert_array_equal(
+        loaded.apply(*loaded.init(jax.random.key(0), codes), codes)[0],
+        encoder.transform(encoder.fit(x), x),
+    )
+
+
+def test_an_array_of_categories_in_a_file_has_no_other_dtype():
+    from jaxdeep.saving import values
+
+    with pytest.raises(ValueError, match="is not a value that jaxdeep writes"):
+        values.decode({"cells": [1], "shape": [1], "dtype": "<f4"})
+
+
 def mean_of(shift):
     def fit(x):
         return {"mean": jnp.asarray(x).mean(0) + shift, "by feature": {"a/b": jnp.ones(3)}}
