@@ -61,8 +61,8 @@ def split(
         part says less of the next; and as many more as are of the same time. No span of time.
       identity: whole numbers or texts, one a row, or the name of a column, such as a customer's number.
         A number and its digits as a text are the same. Rows of one identity are in one part. To split a
-        part again, take another `seed`: by the same one its identities have no places but its own, of
-        which there is a warning.
+        part again, take another `seed`: the same one would draw the same places, all of them in that
+        part's share of [0, 1). There is a warning where shares come out as chance would not have them.
       shuffle: draw the parts; with False they are consecutive rows, also of each class.
       seed: of the draw, in [0, 2³²).
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -202,7 +202,7 @@ def one_hot_encoder(
 
 
 def _check_drop(drop: Any) -> None:
-    if isinstance(drop, Mapping) or (isinstance(drop, (list, tuple, np.ndarray)) and np.ndim(drop) == 1):
+    if isinstance(drop, (Mapping, list, tuple)) or (isinstance(drop, np.ndarray) and drop.ndim == 1):
         return
     if not (drop is None or isinstance(drop, str)):
         raise TypeError(
@@ -214,32 +214,42 @@ def _check_drop(drop: Any) -> None:
 
 def _dropped(levels: Levels, drop: Any) -> tuple[int | None, ...]:
     """Of each feature the level without a column, or None."""
-    slots, titles = levels.slots, feature_names(levels.vocabulary, None)
+    slots = levels.slots
     if drop is None or isinstance(drop, str):
         drops = [drop == "first" or (drop == "if_binary" and len(own) == 2) for own in slots]
         return tuple(0 if drops_one else None for drops_one in drops)
+    titles = feature_names(levels.vocabulary, None)
     if isinstance(drop, Mapping):
         if others := [name for name in drop if name not in titles]:
             raise ValueError(f"drop must be for features {listed(titles)}, got {quoted(others[0])}")
-        return tuple(
-            _level(levels, j, drop[name], f"drop[{quoted(name)}]") if name in drop else None
-            for j, name in enumerate(titles)
-        )
-    if len(drop) != len(slots):
-        raise ValueError(f"drop must be of {len(slots)} features, as x, got {len(drop)}")
-    return tuple(_level(levels, j, value, f"drop[{j}]") for j, value in enumerate(drop))
+        chosen: dict[int, tuple[str | int, Any]]
+        chosen = {j: (name, drop[name]) for j, name in enumerate(titles) if name in drop}
+    else:
+        if len(drop) != len(slots):
+            raise ValueError(f"drop must be of {len(slots)} features, as x, got {len(drop)}")
+        chosen = {j: (j, value) for j, value in enumerate(drop)}
+    of_features = zip(levels.vocabulary.categories, levels.infrequent, slots)
+    return tuple(_level(*own, *chosen[j]) if j in chosen else None for j, own in enumerate(of_features))
 
 
-def _level(levels: Levels, j: int, value: Any, name: str) -> int:
-    """The level that a category of a feature is."""
-    keys = levels.vocabulary.keys[j]
+def _level(
+    values: Sequence[Hashable],
+    group: tuple[int, ...],
+    slots: Sequence[tuple[int, ...]],
+    name: str | int,
+    value: Any,
+) -> int:
+    """The level of a feature that is this category alone."""
+    keys = [key_of(known) for known in values]
+    argument = f"drop[{quoted(name)}]"
     if (key := key_of(value)) not in keys:
-        known = listed(levels.vocabulary.categories[j])
-        raise ValueError(f"{name} must be one of the categories {known}, got {quoted(value)}")
-    place = keys.index(key)
-    if place in levels.infrequent[j]:
-        raise ValueError(f"{name} must be a frequent category, got {quoted(value)}, which is grouped")
-    return levels.slots[j].index((place,))
+        known = listed(values)
+        raise ValueError(f"{argument} must be one of the categories {known}, got {quoted(value)}")
+    if (place := keys.index(key)) in group:
+        raise ValueError(
+            f"{argument} must be a frequent category, got {quoted(value)}, which is grouped"
+        )
+    return slots.index((place,))
 
 
 @of_data

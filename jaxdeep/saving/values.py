@@ -21,6 +21,7 @@ Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 
 _LARGEST = 4096  # an array with more elements is no argument to be written as JSON
 _CELLS = "UOM"  # kinds of arrays that hold categories: texts, objects, dates
+_MOST_BYTES = 2**28  # of such an array: the width of its texts is read from a file
 
 
 class InnerError(ValueError):
@@ -230,8 +231,9 @@ def _float(float: str) -> float:
 
 
 def _cells(cells: list[Json], shape: list[int], dtype: str) -> np.ndarray:
-    if np.dtype(dtype).kind not in _CELLS:
-        raise TypeError(f"{dtype!r} is no dtype of categories")
+    width = np.dtype(dtype).itemsize
+    if np.dtype(dtype).kind not in _CELLS or len(cells) * width > _MOST_BYTES:
+        raise TypeError(dtype)
     array = np.empty(len(cells), object)
     for i, cell in enumerate(cells):
         array[i] = decode(cell)

@@ -177,9 +177,8 @@ def _of_texts(values: Sequence[Any], nulls: Collection[str]) -> Cells:
 
 def _numbers_of_texts(values: Sequence[Any], nulls: Collection[str]) -> np.ndarray | None:
     """The numbers that texts are, NaN for a missing one; None if one is none, or all are missing."""
-    spelled: Callable[..., Any] = dict.fromkeys(
-        (None, *nulls), "nan"
-    ).get  # by functions of C: there are many cells
+    # by functions of C alone, as there are many cells
+    spelled: Callable[..., Any] = dict.fromkeys((None, *nulls), "nan").get
     try:
         numbers = np.array(list(map(float, map(spelled, values, values))), np.float64)
     except (ValueError, TypeError):  # the latter of pandas' NA

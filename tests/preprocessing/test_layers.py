@@ -180,8 +180,9 @@ def test_categories_may_be_arrays_where_the_layer_is_saved(x, options):
 def test_an_array_of_categories_in_a_file_has_no_other_dtype():
     from jaxdeep.saving import values
 
-    with pytest.raises(ValueError, match="is not a value that jaxdeep writes"):
-        values.decode({"cells": [1], "shape": [1], "dtype": "<f4"})
+    for dtype in ("<f4", "<U500000000", "nonsense"):
+        with pytest.raises(ValueError, match="is not a value that jaxdeep writes"):
+            values.decode({"cells": ["a"], "shape": [1], "dtype": dtype})
 
 
 def mean_of(shift):

@@ -136,6 +136,8 @@ def test_levels_are_dropped_by_name_as_scikit_learn_drops_them():
     assert encoder.transform(state, ["a", "b", "c"]).tolist() == [[0, 1], [1, 0], [0, 0]]
     with pytest.raises(ValueError, match=r"drop\[0\] must be a frequent category, got 'a'"):
         pp.one_hot_encoder(min_frequency=2, drop=["a"]).fit(["a", "b", "b"])
+    with pytest.raises(TypeError, match="must be hashable"):
+        pp.one_hot_encoder(drop=["a", ["b"]]).fit(x)
 
 
 def test_levels_are_dropped_by_the_names_of_their_features():
