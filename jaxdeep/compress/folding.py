@@ -374,7 +374,11 @@ def _before_linear(part: Part, a: Affine) -> Part:
 
 
 def _like(old: Values, new: Values) -> jax.Array:
-    return jnp.asarray(new.astype(old.dtype))
+    with np.errstate(over="ignore"):
+        rounded = new.astype(old.dtype)
+    if isinstance(new, np.ndarray) and (lost := np.isfinite(new) & ~np.isfinite(rounded)).any():
+        raise Refused(f"{old.dtype} has no numbers as large as the weights, {abs(new[lost]).max():.4g}")
+    return jnp.asarray(rounded)
 
 
 # --- how many axes -------------------------------------------------------------------------------------

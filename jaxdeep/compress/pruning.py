@@ -11,6 +11,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.metrics import Metric, accuracy, mean
@@ -147,6 +148,7 @@ class KeepZerosState(NamedTuple):
     moving: dict[str, Bool[Array, "..."]]
 
 
+@remembered
 def keep_zeros(where: Where = "*/kernel") -> optax.GradientTransformationExtraArgs:
     """Weights that are exactly zero when training begins stay zero: their updates become zero.
 

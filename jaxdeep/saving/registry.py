@@ -35,12 +35,13 @@ _FUNCTIONS = (
 FACTORIES = (
     "jax.nn.initializers", "jaxdeep.nn.initializers", "jaxdeep.preprocessing",
     "jaxdeep.optimizers", "jaxdeep.schedules", "jaxdeep.regularizers", "jaxdeep.metrics",
-    "jaxdeep.losses", "optax", "optax.contrib", "optax.schedules",
+    "jaxdeep.losses", "optax", "optax.contrib", "optax.schedules", "jaxdeep.compress",
 )  # fmt: skip
 _NOT_OF_ARRAYS = {
     "load", "save", "savez", "fromfile", "frombuffer", "fromfunction", "fromiter", "fromstring",
     "from_dlpack", "frompyfunc", "vectorize", "apply_along_axis", "apply_over_axes", "piecewise",
     "set_printoptions", "get_printoptions", "printoptions", "infeed", "outfeed",
+    "export", "export_onnx", "load_exported",
 }  # fmt: skip
 
 _registered: dict[str, Function] = {}

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -13,11 +14,14 @@ from jaxdeep.saving.forms import CARD, FORMAT, Arrays, Document, Form, beside, d
 from jaxdeep.saving.sealing import sealed
 
 _BEGINNING = f'{{\n  "format": "{FORMAT}"'.encode()
-_OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp")
+# The last is safetensors' name for a file that it has not finished.
+_OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp|\.tmp[0-9A-Za-z]{6}")
+_ABANDONED = 3600  # seconds without a change, after which a first save is taken for killed
 
 
 def write(directory: pathlib.Path, document: Document, arrays: Arrays, form: Form) -> None:
     """Write a model, which is there as a whole or not at all, also if the process is killed."""
+    _forget_killed(directory)
     # Written under another name first, so that it is complete when it appears.
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +40,17 @@ def write(directory: pathlib.Path, document: Document, arrays: Arrays, form: For
         check_free(directory, form)
     with locked(directory, exclusive=True):
         _write_into(directory, document, arrays, form, directory.name)
+
+
+def _forget_killed(directory: pathlib.Path) -> None:
+    """Remove what first saves to this path have left that were killed before it appeared."""
+    name = re.compile(re.escape(f".{directory.name}.") + r"[0-9a-f]{8}\.tmp")
+    with contextlib.suppress(OSError):  # of another user, or another process removes it too
+        for left in directory.parent.iterdir():
+            if name.fullmatch(left.name) and left.is_dir():
+                changed = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+                if time.time() - changed > _ABANDONED:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import glob
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -258,13 +259,10 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
     check_params(model, params)
     names = with_parameters(layers, params)
     depths = [(name, k) for k, name in enumerate(reversed(names)) if k]
-
-    def within(name: str) -> Callable[[str, PyTree], bool]:
-        return lambda path, leaf: path.startswith(f"{name}/")
-
     if not depths:
         return optax.identity()
-    return optax.chain(*(multiply(decay**k, where=within(name)) for name, k in depths))
+    # Globs, and no functions of a path, so that the optimizer can be saved.
+    return optax.chain(*(multiply(decay**k, where=f"{glob.escape(name)}/*") for name, k in depths))
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -368,10 +366,10 @@ def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
     """Names of layers, from a count, a name, or globs."""
     if isinstance(layers, (str, list, tuple)):
         matched: set[str] = set()
-        for glob in [layers] if isinstance(layers, str) else layers:
-            matches = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+        for wanted in [layers] if isinstance(layers, str) else layers:
+            matches = [name for name in names if fnmatch.fnmatchcase(name, wanted)]
             if not matches:
-                raise ValueError(f"layers={glob!r} is no layer; they are {', '.join(names)}")
+                raise ValueError(f"layers={wanted!r} is no layer; they are {', '.join(names)}")
             matched.update(matches)
         return [name for name in names if name in matched]
     layers = _checks.check_count("layers", layers)

@@ -831,6 +831,20 @@ def test_a_path_that_leads_nowhere_is_said(tmp_path):
         jd.adapters.from_keras("")
 
 
+def test_a_path_that_cannot_be_written_is_named_as_it_was_given(tmp_path, monkeypatch):
+    def refused(place, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(place))
+
+    model, x = jd.nn.serial(out=jd.nn.dense(3)), np.ones((1, 4), np.float32)
+    params, state = drawn(model, x)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", refused)
+    with pytest.raises(
+        PermissionError, match=r"path could not be written \(Permission denied\): '.*/m\.keras'"
+    ) as caught:
+        jd.adapters.to_keras(model, params, state, tmp_path / "m.keras", x)
+    assert caught.value.filename == str(tmp_path / "m.keras")
+
+
 @pytest.mark.parametrize("model", [jd.nn.serial(), jd.nn.serial(identity=jd.nn.serial())])
 def test_a_model_without_layers_is_written_and_read_again(model, tmp_path):
     x = jnp.arange(6.0).reshape(2, 3)

@@ -455,6 +455,21 @@ def test_folding_keeps_dtypes(x64, dtype, tolerance):
     assert {leaf.dtype for leaf in jax.tree.leaves(fparams)} == {jnp.dtype(dtype)}
 
 
+def test_what_a_dtype_cannot_hold_is_refused():
+    model = nn.serial(dense(4), norm(), relu, dense(2))
+    params, state = trained(model, draw(5, 3))
+    names = list(model.layers)
+    state[names[1]]["var"] = jnp.full_like(state[names[1]]["var"], 1e-9)
+    params[names[1]]["scale"] = jnp.full_like(params[names[1]]["scale"], 5e3)
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), (params, state))
+    with pytest.raises(ValueError, match=r"float16 has no numbers as large as the weights, \d"):
+        fold(model, *narrow)
+    left, *_ = fold(model, *narrow, partial=True)
+    assert norms(left) == 1
+    folded_params = fold(model, params, state)[1]
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(folded_params))
+
+
 def test_folding_accepts_numpy_arrays():
     model, x = nn.serial(dense(4), norm(), relu, dense(2)), draw(5, 3)
     values = jax.tree.map(np.asarray, trained(model, x))

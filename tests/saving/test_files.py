@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -491,6 +492,27 @@ def test_saving_inside_a_trace_is_refused(tmp_path):
     curve = jax.jit(lambda x: jd.compress.sparsity_curve(model, params, state, (x, x), [0.5]))
     with pytest.raises(TypeError, match="sparsity_curve drives devices from the host"):
         curve(jnp.ones((2, 3)))
+
+
+def test_what_killed_processes_left_is_no_hindrance_and_is_removed(tmp_path):
+    place, hour_ago = tmp_path / "m", time.time() - 4000
+    place.mkdir()
+    (place / ".tmpQnhsxm").write_bytes(b"half of the arrays")  # safetensors' own name for it
+    abandoned, fresh = tmp_path / ".m.0123abcd.tmp", tmp_path / ".m.4567abcd.tmp"
+    others = tmp_path / ".mine.0123abcd.tmp"
+    for left in (abandoned, fresh, others):
+        left.mkdir()
+        (left / ".0123abcd.tmp").write_bytes(b"half")
+        for path in (left / ".0123abcd.tmp", left):
+            os.utime(path, (hour_ago, hour_ago))
+    os.utime(fresh / ".0123abcd.tmp")  # another process writes there now
+    jd.save(place, nn.flatten(), {}, {})
+    assert sorted(p.name for p in place.iterdir()) == ["arrays.safetensors", "model.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["m", fresh.name, others.name])
+    (tmp_path / "of_others").mkdir()
+    (tmp_path / "of_others" / ".tmp").write_text("")
+    with pytest.raises(FileExistsError, match="directory of other files"):
+        jd.save(tmp_path / "of_others", nn.flatten(), {}, {})
 
 
 @pytest.mark.parametrize("name", ["touch", "mkdir"])

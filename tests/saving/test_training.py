@@ -128,8 +128,9 @@ def test_the_file_says_what_it_is_made_of_and_holds_each_array_once(tmp_path, ha
     {"phases": [(1, "o/*", 1e-2), (1, None, 1e-3)]},
     {"optimizer": jd.optimizers.low_precision(adam(), "bfloat16", min_size=2)},
     {"optimizer": optax.MultiSteps(optax.adam(1e-2), 2)},
+    {"optimizer": optax.chain(adam(), jd.compress.keep_zeros())},
 ], ids=["trainable", "best", "ema", "weights", "schedule_free", "phases", "rates", "low_precision",
-        "multi_steps"])  # fmt: skip
+        "multi_steps", "keep_zeros"])  # fmt: skip
 def test_all_that_decides_a_step_is_kept(tmp_path, options):
     epochs = 1 if "phases" in options else 2
     result = trained(epochs=epochs, **options)
@@ -427,9 +428,11 @@ def test_files_without_it_say_so_and_damaged_ones_are_refused(tmp_path, half):
 # --- what has a name -------------------------------------------------------------------------------
 
 
-def same_updates(one, other):
+PARAMS = {"a": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, 0.2])}
+
+
+def same_updates(one, other, params=PARAMS):
     """Whether two transformations do the same, over three updates."""
-    params = {"a": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, 0.2])}
     value = lambda p: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(p))  # noqa: E731
 
     def moved(tx, params=params):
@@ -487,6 +490,20 @@ def test_optimizers_by_name_and_arguments(name, make):
             encode(tx)
         return
     same_updates(tx, decode(json.loads(json.dumps(encode(tx)))))
+
+
+def test_what_follows_an_optimizer_in_a_chain_by_name_and_arguments():
+    params, _ = MODEL.init(jax.random.key(0), X[:1])
+    of_layers = jd.transfer.layerwise_decay(MODEL, params, 0.5)
+    for last in (of_layers, jd.compress.keep_zeros(), jd.compress.keep_zeros(["h/*", "o/kernel"])):
+        tx = optax.chain(jd.optimizers.sgd(0.1), last)
+        same_updates(tx, decode(json.loads(json.dumps(encode(tx)))), jax.tree.map(jnp.floor, params))
+
+
+@pytest.mark.parametrize("name", ["export", "load_exported", "export_onnx"])
+def test_a_document_cannot_have_files_read_or_written(name):
+    with pytest.raises(ValueError, match=f"no function '{name}'"):
+        decode({"made_by": {"function": f"jaxdeep.compress.{name}"}, "positional": ["/tmp/a"]})
 
 
 @pytest.mark.parametrize("rate", [

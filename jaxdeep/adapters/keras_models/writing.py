@@ -1,5 +1,6 @@
 """Models of jaxdeep as files that Keras 3 loads."""
 
+import contextlib
 import datetime
 import functools
 import io
@@ -85,8 +86,13 @@ def to_keras(
         if all(not isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(example)):
             _check_same(model, params, state, beside, example)
         os.replace(beside, file)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"path could not be written ({error.strerror})", str(path)
+        ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 class _Tensor:
