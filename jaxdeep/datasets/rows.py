@@ -127,6 +127,8 @@ def _opened(frame: Any) -> Any:
         raise TypeError(
             f"data must be a frame whose rows are there, and a {kind} has none yet; collect it first"
         ) from None
+    except narwhals.exceptions.NarwhalsError as error:  # two columns of one name
+        raise ValueError(f"data: {' '.join(str(error).split())}") from error
 
 
 def _is_frame(leaf: Any) -> bool:

@@ -318,6 +318,11 @@ def test_columns_are_named(frame_of):
         split(frame, stratify="clas")
 
 
+def test_columns_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"data: .*unique.* 'a' 2 times"):
+        split(pd.DataFrame(np.ones((10, 2)), columns=["a", "a"]), 0.4)
+
+
 # --- folds --------------------------------------------------------------------------------------------
 
 
