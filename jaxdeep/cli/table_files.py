@@ -72,7 +72,7 @@ def read(args: argparse.Namespace) -> Table:
     """Fit the columns to the training rows, and encode all."""
     from jaxdeep import tables
     from jaxdeep.tables import encoding
-    from jaxdeep.tables.sources import source_of
+    from jaxdeep.tables.sources import kept, source_of
 
     kinds = dict(args.kinds) | dict.fromkeys(args.drop, "drop")
     if args.task is not None:
@@ -92,11 +92,11 @@ def read(args: argparse.Namespace) -> Table:
     fitted = {name: value for name, value in options.items() if value}
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
-        source = source_of(args.data, tables.NULLS)
+        source = kept(source_of(args.data, fitted.get("null", tables.NULLS)))
         for flag, named in (("--kinds", [name for name, _ in args.kinds]), ("--drop", args.drop)):
             _check_named(flag, named, source.names)
-        columns = tables.fit(args.data, args.target, **fitted, rows=training, standardize_target="auto")
-        encoded = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
+        columns = tables.fit(source, args.target, **fitted, rows=training, standardize_target="auto")
+        encoded = encoding.apart(encoding.blocks(columns, source, None, targets=True), rows)
     # of other columns the notes below the summary say it, too
     notes += [said for warning in warned if (said := str(warning.message)).startswith("target ")]
     if columns.target is not None and columns.target.standardized:

@@ -168,14 +168,15 @@ def instants_of(cells: Cells, name: str = "") -> tuple[Known, bool | None]:
     if cells.kind not in ("text", "mixed") or cells.numbers is not None:
         return Known(np.zeros(cells.rows, np.int64), ~cells.missing), None
     present = cells.present()
+    others = [value for value in present if _is_date(value)] if cells.kind == "mixed" else []
     texts = list(dict.fromkeys(value for value in present if isinstance(value, str)))
     dates, aware = read_dates(texts)
-    aware |= {is_aware(value) for value in present if _is_date(value)}
+    aware |= set(map(is_aware, others))
     check_one_zone(name, aware)
     at = dict(zip(texts, dates))
     instants = [
-        None if gone else instant_of(value) if _is_date(value) else at.get(value)
-        for value, gone in zip(cells.values, cells.missing)
+        None if gone else instant_of(value) if others and _is_date(value) else at.get(value)
+        for value, gone in zip(cells.values.tolist(), cells.missing.tolist())
     ]
     known = np.array([value is not None for value in instants], bool)
     values = np.array([value or 0 for value in instants], np.int64)
@@ -191,9 +192,17 @@ def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
     """
     if not cells.rows or cells.kind == "empty":
         return [], np.full(cells.rows, -1)
+    places: dict[str, int] = {}
+    # two passes: over the distinct cells, then over all of them
+    if cells.kind == "text":
+        pairs = zip(cells.values.tolist(), cells.missing.tolist())
+        of_text = {
+            text: places.setdefault(text_key(text.strip()), len(places))
+            for text in dict.fromkeys(cells.present())
+        }
+        where = [-1 if gone else of_text[text] for text, gone in pairs]
+        return list(places), np.array(where, np.int64)
     if cells.values.dtype == object:
-        places: dict[str, int] = {}
-        # two passes: over the distinct cells, then over all of them
         at = {
             value: places.setdefault(_key(value), len(places))
             for value in dict.fromkeys(zip(map(type, cells.present()), cells.present()))

@@ -16,7 +16,7 @@ from jaxdeep.tables.cells import NULLS, Cells
 from jaxdeep.tables.columns import Columns
 from jaxdeep.tables.gathering import Gathered, as_numbers, as_other, as_unread, check_read
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
-from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
+from jaxdeep.tables.sources import BLOCK, Source, kept, nearest, numbered, source_of
 from jaxdeep.tables.target_means import check_means, with_means
 from jaxdeep.tables.targets import Target, as_id, fitted_target, of_rows
 
@@ -60,8 +60,9 @@ def fit(
 
     Args:
       frame: a frame of pandas, polars or pyarrow; a dict of columns (lists, arrays, series); the path of
-        a CSV or Parquet file, which is read twice, in blocks of 16,384 rows: memory is that of a block,
-        of the levels, and of 262,144 numbers of each column. Quartiles and medians are those of all rows
+        a CSV or Parquet file, which is read in blocks of 16,384 rows, twice if it has more than two
+        million cells, as fewer are kept: memory is that of a block, or of these, of the levels, and of
+        262,144 numbers of each column. Quartiles and medians are those of all rows
         up to that many, and of as many random rows of a longer table, the same for every container.
       target: the column to be predicted, which is not among the inputs. Text, booleans, and whole
         numbers of which there are at most ten are classes, other numbers a regression. Labels that are
@@ -142,7 +143,7 @@ def fit(
         )
     if target is None and standardize_target and standardize_target != "auto":
         raise ValueError("standardize_target=True needs a target, and none is named: target=")
-    source = source_of(frame, nulls)
+    source = kept(source_of(frame, nulls))
     names = source.names
     declared = check_declared({} if kinds is None else kinds, names)
     if target is not None:

@@ -1,5 +1,6 @@
 """What kind of column it is, decided once, when a table is fitted, from all of its cells."""
 
+import collections
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -91,14 +92,14 @@ class Seen:
         if cells.numbers is not None:
             self._add_numbers(cells, present)
             return
-        here = set(present)
+        counts = collections.Counter(present)
+        here = counts.keys()
         odd = {text for text in here if number_of(text) is None}
-        self.numbers += len(present) - (sum(text in odd for text in present) if odd else 0)
+        self.numbers += len(present) - sum(counts[text] for text in odd)
         if odd and self.odd is None:
             row = next(i for i, text in enumerate(cells.values) if text in odd)
             self.odd = first + row, cells.values[row]
-        words = {text: len(text.split()) for text in here}
-        self.words += sum(words[text] for text in present)
+        self.words += sum(len(text.split()) * count for text, count in counts.items())
         new = here - self.texts
         self.zeros |= any(_LEADING_ZERO.match(text) for text in new - odd)
         self.truths = self.truths and all(text.lower() in ("true", "false") for text in new)
