@@ -57,9 +57,9 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
     and shown, and so is the task. Rows are parted at random into those for training, for
     validation and for a test, classes in equal shares; levels, medians and ranges are those
     of the training rows. The best epoch on the validation rows is kept and measured on the
-    test rows. Ctrl-C ends training, and keeps the best epoch until then. Writes the model
-    (model.json, arrays.safetensors), curves.png, columns.txt (what was found of the columns)
-    and results.json to a new folder.
+    test rows. Ctrl-C or SIGTERM ends training, and keeps the best epoch until then. Writes
+    the model (model.json, arrays.safetensors), curves.png, columns.txt (what was found of the
+    columns) and results.json to a new folder.
 
     Examples:
       python -m jaxdeep train --data people.csv --target income --out runs/people

@@ -185,7 +185,7 @@ def fit(
     columns = Columns(fitted, known_target, length, tuple(null), unknown, missing_columns)
     if not target_encoding:
         return columns
-    encoded = with_means(columns, frame, target_encoding, looked_at)
+    encoded = with_means(columns, source, target_encoding, looked_at)
     return dataclasses.replace(columns, features=encoded)
 
 

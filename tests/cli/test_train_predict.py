@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -418,6 +419,26 @@ def test_a_run_that_is_interrupted_at_once_leaves_nothing(table, tmp_path, capsy
     assert main(list(map(str, args))) == 130
     assert capsys.readouterr().err == "jaxdeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_told_to_end_keeps_what_it_has_trained(table, tmp_path):
+    args = ["train", "--data", table, "--target", "income", "--drop", "id", "--recipe", "strong"]
+    args += ["--epochs", "5000", "--out", tmp_path / "run"]
+    command = [sys.executable, "-m", "jaxdeep", *map(str, args)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    said = []
+    with subprocess.Popen(command, env=dict(os.environ), **pipes) as process:
+        for line in process.stdout:
+            if line.startswith("epoch") and not any(of.startswith("epoch") for of in said):
+                process.send_signal(signal.SIGTERM)
+            said.append(line)
+    assert any(line.startswith("interrupted: ends after the epochs at hand") for line in said)
+    assert process.returncode == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["stopped"] == "interrupted"
+    assert 1 <= len(results["history"]["loss"]) < 5000
+    assert jd.load(tmp_path / "run")
 
 
 def test_summary_knows_the_inputs_of_its_model(trained, table, tmp_path, capsys):

@@ -208,6 +208,30 @@ def test_statistics_are_the_same_in_blocks(tmp_path, monkeypatch):
     assert (number.low, number.high) == (min(table["a"]), max(table["a"]))
 
 
+@pytest.mark.parametrize(("most", "times"), [(1000, 1), (999, 2), (128, 2)])
+def test_few_cells_are_read_once_and_many_again(tmp_path, monkeypatch, most, times):
+    from jaxdeep.tables import fitting, sources
+
+    monkeypatch.setattr(fitting, "BLOCK", 64)
+    monkeypatch.setattr(sources, "KEPT", most)
+    lines = [f"{i / 7},{'xyz'[i % 3]},{i % 2}" for i in range(500)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *lines]))
+    source, read = sources.source_of(tmp_path / "t.csv", jd.tables.NULLS), []
+
+    def blocks(names, size):
+        read.append(list(names))
+        return source.blocks(names, size)
+
+    rows = np.arange(0, 500, 3)
+    columns = jd.tables.fit(source._replace(names=("a", "b"), blocks=blocks), rows=rows)
+    assert read == [["a", "b"]] * times
+    whole = {
+        "a": [float(line.split(",")[0]) for line in lines],
+        "b": [line.split(",")[1] for line in lines],
+    }
+    assert columns == jd.tables.fit(whole, rows=rows)
+
+
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
