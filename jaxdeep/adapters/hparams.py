@@ -10,7 +10,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep.adapters.event_files import append, module, protocol
 from jaxdeep.adapters.tensorboard import to_tensorboard
-from jaxdeep.search.tables.columns import in_words, name_of
+from jaxdeep.search.tables.columns import RowNames, in_words
 from jaxdeep.train.records import Epochs
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ _VERSION = 0
 def sweep_to_tensorboard(table: "Table", logdir: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Write the rows of a sweep for ``tensorboard --logdir``, whose HPARAMS view compares them.
 
-    Every row is a folder under `logdir`, named after its point and seed, in which its history is as
-    `to_tensorboard` writes it, beside its hyperparameters. Numbers, texts and booleans stay what they
-    are; None, functions and other objects are texts. Metrics are ``train/loss``, ``validation/loss``
-    and so on. Another call with more rows, or with rows that went on, adds what is missing and writes
-    nothing twice.
+    Every row is a folder of its own under `logdir`, named as `jaxdeep.search.LoggedRow` is after its
+    point and seed, in which its history is as `to_tensorboard` writes it, beside its hyperparameters.
+    Numbers, texts and booleans stay what they are; None, functions and other objects are texts. Metrics
+    are ``train/loss``, ``validation/loss`` and so on. Another call with more rows, or with rows that
+    went on, adds what is missing and writes nothing twice.
 
     Args:
       table: what `jaxdeep.sweep` returned.
@@ -56,7 +56,7 @@ def sweep_to_tensorboard(table: "Table", logdir: str | os.PathLike[str]) -> list
     if not isinstance(logdir, (str, os.PathLike)):
         raise TypeError(f"logdir must be a path, got {logdir!r}")
     _checks.check_local_path("logdir", logdir)
-    folders: list[pathlib.Path] = []
+    folders, name_of = list[pathlib.Path](), RowNames()
     for point, result in zip(table.points, table.results):
         values = {name: _plain(value) for name, value in point.items()}
         folder = pathlib.Path(logdir).expanduser() / name_of(point)

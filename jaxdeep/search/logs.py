@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.logs import listed, teller
 from jaxdeep.search.spaces.space import Point
-from jaxdeep.search.tables.columns import name_of
+from jaxdeep.search.tables.columns import RowNames
 from jaxdeep.search.trial import Trial
 from jaxdeep.train.options import Log
 
@@ -16,8 +16,9 @@ class LoggedRow(NamedTuple):
     """The row of a sweep that a log is told of.
 
     Attributes:
-      name: its point and seed in words that a file may be named after, the same in every call:
-        ``"learning_rate=0.1,seed=0"``.
+      name: its point and seed in words that a file may be named after, the same in every call and of no
+        other row: ``"learning_rate=0.1,seed=0"``. Where the words may be those of another row, as of
+        functions and arrays, a checksum of the values ends them: ``"activation=tanh,seed=0-d80ccb18"``.
       point: its hyperparameters by name, with the seed, and the fold or the size of a part of the data.
     """
 
@@ -31,8 +32,10 @@ class RowLogs:
     An error that one raises ends the sweep after the epochs at hand, and is raised there.
     """
 
-    def __init__(self, log: Log | Sequence[Log] | None, interruption: Interruption) -> None:
-        self.logs = listed(log)
+    def __init__(
+        self, log: Log | Sequence[Log] | None, interruption: Interruption, names: RowNames
+    ) -> None:
+        self.logs, self._name_of = listed(log), names
         self.error: Exception | None = None
         self._interruption, self._lock = interruption, threading.Lock()
 
@@ -52,7 +55,7 @@ class RowLogs:
 
     def _teller(self, row: Trial) -> Any:
         point = {**row.point, **row.subset.names, "seed": row.place[2]}
-        named = LoggedRow(name_of(point), point)
+        named = LoggedRow(self._name_of(point), point)
         return teller([_OfRow(self, log, named) for log in self.logs], row.epoch)
 
     def call(self, log: Log, values: Mapping[str, float], step: int, row: LoggedRow) -> None:

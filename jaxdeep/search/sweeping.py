@@ -35,6 +35,7 @@ from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.spaces.values import RESERVED
 from jaxdeep.search.strategies import halving as successive
 from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
+from jaxdeep.search.tables.columns import RowNames
 from jaxdeep.search.tables.runs import ENDINGS
 from jaxdeep.search.tables.table import Table, scalars
 from jaxdeep.search.trial import Group, Trial, arrays
@@ -74,6 +75,7 @@ class Sweeping(NamedTuple):
       data, validation: the arrays on the device.
       how: how rows are run and kept.
       interruption: whether it has been interrupted.
+      names: those of its rows, for logs.
     """
 
     build: Builder
@@ -83,6 +85,7 @@ class Sweeping(NamedTuple):
     validation: PyTree
     how: How
     interruption: Interruption
+    names: RowNames
 
 
 def _checked_how(options: HowOptions, halving: Strategy | None) -> How:
@@ -182,7 +185,7 @@ def _begun(
     keys = keys_of(chosen["seeds"], key)
     check_untraced(name, data, validation, keys, instead=PURE)
     interruption.told = how.progress
-    return Sweeping(build, keys, key, data, validation, how, interruption)
+    return Sweeping(build, keys, key, data, validation, how, interruption, RowNames())
 
 
 def trained(
@@ -257,7 +260,7 @@ def run(
     for row in rows:
         if row.error is not None and row.result is None:
             row.fail(row.error)
-    logs = RowLogs(how.log, sweeping.interruption)
+    logs = RowLogs(how.log, sweeping.interruption, sweeping.names)
     logs.follow(rows)
     logs.check()
     places = Places(how.rows_at_once)

@@ -147,3 +147,11 @@ def test_statistics_of_batch_norms_and_gradients_are_written_beside_the_paramete
     assert {"hidden/kernel", "bn/scale", "bn/mean", "bn/var", "gradients/out/bias"} <= of_all
     assert written("some", "bn/*") == {path for path in of_all if path.startswith("bn/")}
     assert written("globs", ["bn/mean", "out/*"]) == {"bn/mean", "out/kernel", "out/bias"}
+
+
+def test_rows_that_read_the_same_have_folders_of_their_own(tmp_path):
+    points = [{"act": act, "seed": 0} for act in (np.tanh, jax.numpy.tanh, "tanh")]
+    folders = sweep_to_tensorboard(Table(points, list(table(3).results)), tmp_path)
+    assert len(set(folders)) == 3
+    assert folders[2].name == "act=tanh,seed=0"
+    assert [len(scalars(folder / "train")) for folder in folders] == [3, 3, 3]

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import csv
+import functools
 import multiprocessing
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -225,3 +227,56 @@ def test_long_points_have_short_names_that_differ():
     ]
     assert len(set(names)) == 2
     assert all(len(name) < 100 for name in names)
+
+
+def scaled(by):
+    return lambda x: by * x
+
+
+ARRAY = np.arange(5000.0)
+ALIKE = {
+    "text of a number": [0, "0"],
+    "text of None": [None, "None"],
+    "spaces": ["a b", "a  b"],
+    "modules": [np.tanh, jnp.tanh],
+    "closures": [scaled(1), scaled(2)],
+    "copies": [lambda x: x, lambda x: x],
+    "partials": [functools.partial(scaled, 1), functools.partial(scaled, 2)],
+    "digits": [(0.12345678,), (0.12345679,)],
+    "long arrays": [ARRAY, np.where(ARRAY == 2500, 0.0, ARRAY)],
+}
+
+
+@pytest.mark.parametrize("values", ALIKE.values(), ids=ALIKE)
+def test_rows_that_read_the_same_have_names_of_their_own(values):
+    names, again = (
+        [*map(jd.search.tables.columns.RowNames(), [{"v": value, "seed": 0} for value in values])]
+        for _ in range(2)
+    )
+    assert len(set(names)) == 2
+    assert names == again
+    assert all(re.fullmatch(r"[\w.,=+-]+", name) for name in names)
+
+
+def test_a_text_with_another_name_in_it_is_not_taken_for_it():
+    name_of = jd.search.tables.columns.name_of
+    assert name_of({"x": "1,y=2"}) != name_of({"x": 1, "y": 2}) != name_of({"x=1,y": 2})
+
+
+def test_numbers_and_words_are_names_by_themselves():
+    point = {"rate": 0.1, "units": 8, "bias": True, "clip": None, "pool": "max-2", "seed": 0}
+    name = jd.search.tables.columns.name_of(point)
+    assert name == "rate=0.1,units=8,bias=True,clip=None,pool=max-2,seed=0"
+    assert jd.search.tables.columns.name_of({"path": "a/b c", "seed": 0}) == "path=a_b_c,seed=0-3b6150b1"
+
+
+def test_names_hold_no_address():
+    name = jd.search.tables.columns.name_of({"v": {"act": jax.nn.gelu}, "seed": 0})
+    assert re.fullmatch(r"v=[a-z_]*gelu_*,seed=0-\w{8}", name)
+
+
+def test_rows_of_functions_of_one_name_are_logged_apart():
+    book, rates = Book(), {"rate": [0.1], "of": [scaled(0.1), scaled(1.0)]}
+    table = jd.sweep(lambda hp: jd.optimizers.sgd(hp["of"](hp["rate"])), rates, data=DATA, epochs=2,
+                     log=book, **HOW)  # fmt: skip
+    check(book, table, columns=["of"])

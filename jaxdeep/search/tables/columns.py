@@ -1,15 +1,20 @@
 """The hyperparameters of a sweep's rows as columns: their names, and their values as text."""
 
+import contextlib
 import functools
 import hashlib
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep.lasting.identity import text_of, words_of
 from jaxdeep.search.spaces.distributions import Int, LogInt, LogUniform, OneMinus, Uniform
 from jaxdeep.search.spaces.values import RESERVED, is_number, word
 
@@ -105,20 +110,80 @@ def _text(value: Any, digits: int = 3) -> str:
 _LONGEST = 80  # characters of a name
 
 
+class RowNames:
+    """Names for the rows of a sweep, each of its own; it is a class because it knows those it has given.
+
+    Rows whose values no checksum tells apart, such as copies of a lambda, are numbered.
+
+    >>> name = RowNames()
+    >>> name({"rate": 0.1, "seed": 0}), name({"rate": 0.1, "seed": 1}), name({"rate": 0.1, "seed": 1})
+    ('rate=0.1,seed=0', 'rate=0.1,seed=1', 'rate=0.1,seed=1-2')
+    """
+
+    def __init__(self) -> None:
+        self._used: Counter[str] = Counter()
+
+    def __call__(self, point: Mapping[str, Any]) -> str:
+        """The name of the next row."""
+        name = name_of(point)
+        self._used[name] += 1
+        return name if self._used[name] == 1 else f"{name}-{self._used[name]}"
+
+
 def name_of(point: Mapping[str, Any]) -> str:
     """A name for a point that a folder may have, the same in every call; a long one is cut.
 
+    Where another point may read the same, a checksum of what the values are ends it. Names of numbers
+    and words, which read like nothing else, are these alone.
+
     >>> name_of({"rate": 0.1, "seed": 0})
     'rate=0.1,seed=0'
+    >>> name_of({"rate": "0.1", "seed": 0}) == name_of({"rate": 0.1, "seed": 0})
+    False
     """
-
-    def text(value: Any) -> str:
-        if hasattr(value, "__array__"):
-            value = np.asarray(value)[()]  # a number of NumPy says no more digits than it has
-        return str(value) if isinstance(value, (float, np.generic)) else in_words([value])[0]
-
-    whole = ",".join(f"{name}={text(value)}" for name, value in point.items())
+    whole = ",".join(f"{name}={_shown(value)}" for name, value in point.items())
+    exact = ",".join(f"{_exact(name, name)}={_exact(name, value)}" for name, value in point.items())
     name = re.sub(r"[^\w.,=+-]", "_", whole)
-    if name == whole and len(name) <= _LONGEST:
+    if name == exact and len(name) <= _LONGEST:
         return name
-    return f"{name[:_LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return f"{name[:_LONGEST]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+
+def _shown(value: Any) -> str:
+    """A value in words that are the same in another process."""
+    value = _plain(value)
+    if isinstance(value, (float, np.generic)):
+        return str(value)  # a number of NumPy says no more digits than it has
+    return re.sub(" at 0x[0-9a-fA-F]+", "", in_words([value])[0])
+
+
+def _exact(name: str, value: Any) -> str:
+    """A text that only this value has; that of a number, or of a word that is none, is what it shows."""
+    value = _plain(value)
+    if isinstance(value, str):
+        like = value in ("None", "True", "False") or _is_numeral(value)
+        if value == _shown(value) and not like and not re.search('[,="[{]', value):
+            return value
+    elif value is None or isinstance(value, (bool, int, float, np.number, np.bool_)):
+        return _shown(value)
+    try:
+        return json.dumps(words_of(name, value))
+    except ValueError:  # it has no name in another process, and what it is made of must do
+        with contextlib.suppress(ValueError):
+            return json.dumps([text_of(value, name, strict=False)])
+        return json.dumps([_shown(value)])
+
+
+def _plain(value: Any) -> Any:
+    """The value; an array of one number as a number of NumPy."""
+    is_array = isinstance(value, (np.ndarray, jax.Array)) and value.shape == ()
+    number = is_array and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return np.asarray(value)[()] if number else value
+
+
+def _is_numeral(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
