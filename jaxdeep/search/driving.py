@@ -179,34 +179,28 @@ def _rung_by_rung(
         if interruption.noted:
             return
         if halving is not None and until != rungs[-1]:
-            running = _halved(crew, halving, running, until, on_epochs, interruption)
+            running = _halved(halving, running, until, on_epochs)
             if not running:  # every point of the bracket has diverged
                 return
 
 
 def _halved(
-    crew: Crew,
     halving: SuccessiveHalving | Hyperband,
     points: list[list[Trial]],
     until: int,
     on_epochs: "_Meter",
-    interruption: Interruption,
 ) -> list[list[Trial]]:
-    """The points that go on after a rung, when the others have been ended."""
+    """The points that go on after a rung, when the others have been ended.
+
+    Those that went further in an earlier call, with fewer rivals, keep what they have.
+    """
     metric, sign = _metric(halving, points)
     values = [[row.value_at(until, metric) for row in seeds] for seeds in points]
     best = set(successive.survivors(halving, values, sign))
     out = [row for i, rows in enumerate(points) for row in rows if i not in best and row.result is None]
-    beyond = [row for row in out if row.epoch > until]  # in an earlier call, with fewer rivals or epochs
-    for row in beyond:
-        row.forget()
-    crew.advance(beyond, until, on_epochs, interruption)
-    if interruption.noted:
-        return points
     for row in out:
-        if row.result is None:
-            on_epochs(row.setup.epochs - row.epoch)
-            row.end("halved")
+        on_epochs(row.setup.epochs - row.epoch)
+        row.end("halved")
     return [rows for i, rows in enumerate(points) if i in best]
 
 
@@ -345,16 +339,10 @@ def _catch_up(
     on_epochs: "_Meter",
     interruption: Interruption,
 ) -> None:
-    """Take rows to the last rung of their points, from which the files of an earlier call are gone.
-
-    Rows that went further then, with fewer rivals, begin anew.
-    """
+    """Take rows to the last rung of their points, from which the files of an earlier call are gone."""
     last = {point: end for end, rung in zip(state.ends, state.rungs) for _, point in rung.reached}
     for until in state.ends:
         rows = [row for point, end in last.items() if end == until for row in points[point]]
-        for row in rows:
-            if row.result is None and row.epoch > until:
-                row.forget()
         crew.advance(rows, until, on_epochs, interruption)
         if interruption.noted:
             return

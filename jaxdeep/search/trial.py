@@ -92,10 +92,6 @@ class Trial:
                 return
             self.last, self.run = self.standing(), None
 
-    def forget(self) -> None:
-        """Drop all progress, so that the run begins anew."""
-        self.run, self.last, self.past = None, None, NOTHING
-
     def pause(self) -> None:
         """Save the state at the end of a rung; one that is on the disk leaves the memory."""
         if self.run is None:

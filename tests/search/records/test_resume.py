@@ -236,6 +236,31 @@ def test_more_points_change_who_is_halved(tmp_path):
     identical(sweep(more, halving=halving, checkpoint=tmp_path), sweep(more, halving=halving))
 
 
+def test_rows_that_went_further_than_more_points_send_them_keep_what_they_have(tmp_path):
+    how = {"halving": jd.search.SuccessiveHalving(first=1, factor=2), "checkpoint": tmp_path}
+    worse = [{"rate": rate} for rate in (1e-5, 2e-5, 3e-5, 4e-5)]
+    few = sweep(worse, epochs=8, **how)
+    assert [row["epochs"] for row in few.rows()] == [1, 1, 2, 8]
+    lines, better = len(events(tmp_path)), [{"rate": rate} for rate in (0.01, 0.02, 0.03, 0.05)]
+    more = sweep([*worse, *better], epochs=8, **how)
+    assert [row["ended"] for row in more.rows()][:4] == ["halved", "halved", "halved", "finished"]
+    for i in range(4):
+        jax.tree.map(np.testing.assert_array_equal, more.history(i), few.history(i))
+        jax.tree.map(np.testing.assert_array_equal, more.trained(i), few.trained(i))
+    rows = {event["row"]: event["point"]["rate"] for event in events(tmp_path) if "row" in event}
+    trained = {rows[e.get("ended") or e["reached"]] for e in trained_epochs(tmp_path, lines)}
+    assert trained == {0.01, 0.02, 0.03, 0.05}
+
+
+def test_rows_that_went_further_than_more_seeds_send_them_keep_what_they_have(tmp_path, monkeypatch):
+    values = {0.01: (0.2, 9.0), 0.02: (0.5, 0.5), 0.05: (0.1, 0.1), 0.1: (0.6, 0.6)}
+    monkeypatch.setattr(Trial, "value_at", lambda row, *_: values[row.point["rate"]][row.place[2]])
+    few = sweep(**ASYNCHRONOUS, checkpoint=tmp_path)
+    assert [row["epochs"] for row in few.rows()] == [2, 1, 4, 1]
+    more = sweep(**ASYNCHRONOUS, checkpoint=tmp_path, seeds=2)
+    assert [row["epochs"] for row in more.rows()] == [2, 1, 2, 2, 4, 4, 1, 1]
+
+
 def test_a_directory_of_checkpoints_of_a_run_is_no_sweep(tmp_path):
     (tmp_path / "3" / "run").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"holds a checkpoint of a run of jaxdeep.fit \('3'\)"):
