@@ -118,7 +118,7 @@ def drive(
       make_runner: makes what runs a group.
       halving: which rows are ended early.
       store: where decisions are kept.
-      order: of points, where it matters; by default as they are.
+      order: of points, for strategies that compare only some of them; by default as they are.
       workers: rows that run at the same time.
       show: whether to report.
       interruption: whether to go on.
@@ -132,7 +132,11 @@ def drive(
     points: dict[int, list[Trial]] = {}
     for row in rows:
         points.setdefault(row.place[0], []).append(row)
-    seeds = list(points.values()) if order is None else [points[i] for i in order]
+    if order is None or isinstance(
+        halving, SuccessiveHalving
+    ):  # which compares all, the first of equals
+        order = [*points]
+    seeds = [points[i] for i in order]
     crew = Crew(groups, make_runner)
     if isinstance(halving, Hyperband) and show:
         print(brackets.plan(halving, max(row.setup.epochs for row in rows), len(seeds)), flush=True)

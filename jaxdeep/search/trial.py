@@ -127,7 +127,7 @@ class Trial:
         result = self.standing()
         params, state = jax.tree.map(_owned, on_host((ts.params, ts.state)))
         how = early if early is not None and result.ended == "finished" else result.ended
-        if not _finite(params):
+        if how != "interrupted" and not _finite(params):  # an interrupted row goes on
             how = "diverged"
         result = result._replace(params=params, state=state, ended=how, spans=tuple(self.spans))
         self.store.end(self, run, result, None if same else (params, state))

@@ -691,6 +691,15 @@ def test_a_point_that_cannot_be_traced_is_the_first_to_be_halved(halving):
     assert table.best("val_loss")["kind"] == "right"
 
 
+def test_of_equal_points_of_a_grid_the_first_goes_on():
+    halving, ended = jd.search.SuccessiveHalving(first=1, factor=2), []
+    for first in range(3):
+        space = {"unused": [first, first + 1, first + 2]}
+        table = jd.sweep(lambda hp: jd.optimizers.sgd(0.1), space, **HOW, halving=halving)
+        ended.append([row["ended"] for row in table.rows()])
+    assert ended == [["finished", "halved", "halved"]] * 3
+
+
 def test_if_no_point_can_be_traced_the_first_error_is_raised_with_its_point():
     with pytest.raises((IndexError, TypeError), match="indices") as raised:
         jd.sweep(with_loss, {"kind": ["wrong", "worse"], "rate": [0.1]}, **HOW)

@@ -151,7 +151,9 @@ class Directory(Store):
                 past = past._replace(ended=None)
             row.past = past
             row.spans.extend([] if past.ended is None else past.ended.spans)
-            row.result = self._final(row, past.ended)
+            if _goes_on(row, past):
+                row.past = past._replace(ended=None)
+            row.result = self._final(row, row.past.ended)
         self._journal.add(new)
 
     def holds(self, row: Row) -> bool:
@@ -268,7 +270,8 @@ class Directory(Store):
         elif "ended" in event:
             name, result = event["ended"], from_event(event)
             past = self._pasts.get(name, NOTHING)
-            self._pasts[name] = past._replace(epoch=result.epochs, ended=result)
+            stopped = result.epochs < self._rows[name]["epochs"]
+            self._pasts[name] = past._replace(epoch=result.epochs, ended=result, stopped=stopped)
             self._packed.pop(name, None)
             self._forgotten.discard(name)
             if event.get("kept") is False:
@@ -392,6 +395,15 @@ class Directory(Store):
         for _, other in worst:
             self._packed.pop(other, None)
         return tuple(self._file(name) for _, name in worst)
+
+
+def _goes_on(row: Row, past: Past) -> bool:
+    """Whether a row that diverged was not ended by that, and has further epochs now.
+
+    If it was in its last epoch then, its state says so.
+    """
+    diverged = past.ended is not None and past.ended.ended == "diverged"
+    return diverged and not past.stopped and past.epoch < row.setup.epochs
 
 
 @contextlib.contextmanager

@@ -54,10 +54,12 @@ class Past(NamedTuple):
     Attributes:
       ended: how it ended, if it did.
       epoch: epochs that its file or its end is after.
+      stopped: whether it ended before the epochs that it had been given.
     """
 
     ended: Result | None = None
     epoch: int = 0
+    stopped: bool = False
 
 
 NOTHING = Past()

@@ -261,6 +261,33 @@ def test_rows_that_went_further_than_more_seeds_send_them_keep_what_they_have(tm
     assert [row["epochs"] for row in more.rows()] == [2, 1, 2, 2, 4, 4, 1, 1]
 
 
+@pytest.mark.few("ignore")
+@pytest.mark.parametrize("what", ["ignore", "skip", "stop", "raise"])
+def test_more_epochs_go_on_with_what_diverged_where_a_run_of_one_call_would(tmp_path, what):
+    how = {"space": {"rate": [0.05, 1e20]}, "on_nonfinite": what}
+    sweep(**how, epochs=2, checkpoint=tmp_path)
+    table = sweep(**how, epochs=4, checkpoint=tmp_path)
+    identical(table, sweep(**how, epochs=4))
+    if what == "ignore":
+        assert [(row["ended"], row["epochs"]) for row in table.rows()][1] == ("diverged", 4)
+    lines = len(events(tmp_path))
+    identical(sweep(**how, epochs=4, checkpoint=tmp_path), table)
+    assert not trained_epochs(tmp_path, lines)
+
+
+def test_an_interrupted_row_goes_on_although_it_has_diverged(tmp_path, monkeypatch):
+    how = {"space": {"rate": [1e20]}, "on_nonfinite": "ignore"}
+
+    def log(values, step, row):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "is_due", lambda *_: True)
+        with pytest.raises(OSError, match="the disk is full"):
+            sweep(**how, checkpoint=tmp_path, log=log)
+    identical(sweep(**how, checkpoint=tmp_path), sweep(**how))
+
+
 def test_a_directory_of_checkpoints_of_a_run_is_no_sweep(tmp_path):
     (tmp_path / "3" / "run").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"holds a checkpoint of a run of jaxdeep.fit \('3'\)"):
