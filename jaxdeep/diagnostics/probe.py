@@ -197,7 +197,7 @@ def _passing(function: Function, z: Array) -> Passing | None:
     elementwise, rectifies = _kind_of(function)
     if not elementwise:
         return None
-    return _slopes(function, z), (jax.lax.stop_gradient(z) < 0) & rectifies
+    return _slopes(function, z), (jax.lax.stop_gradient(z) <= 0) & rectifies
 
 
 def _slopes(function: Function, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -64,8 +64,8 @@ def test_every_number_is_the_one_computed_by_hand():
 
 SLOPES = {  # where less than 5 % comes through, and where less than 0.1 %
     jax.nn.sigmoid: (lambda z: 1 / (2 + np.exp(z) + np.exp(-z)) < 0.05, lambda z: np.abs(z) > 6.9),
-    jax.nn.relu: (np.zeros_like, lambda z: z < 0),
-    jax.nn.relu6: (lambda z: z > 6, lambda z: (z < 0) | (z > 6)),
+    jax.nn.relu: (np.zeros_like, lambda z: z <= 0),
+    jax.nn.relu6: (lambda z: z > 6, lambda z: (z <= 0) | (z > 6)),
     jax.nn.leaky_relu: (np.zeros_like, np.zeros_like),
     jax.nn.elu: (lambda z: z < np.log(0.05), lambda z: z < np.log(1e-3)),
 }
@@ -76,6 +76,7 @@ def test_saturation_and_death_follow_the_slope():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(50, 8)).astype(np.float32) * 4
     z[:, :2] = -7.5 - np.abs(z[:, :2])
+    z[:, 2], z[:20, 3] = 0, 0  # of a black border, or a kernel of zeros
     same = INIT.identity()
     branches = {}
     for function in SLOPES:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from helpers.flows import CE, DIGITS, INIT, KEY, SLOW, UNIT, X, Y, begun, flow, network, small
 
@@ -43,6 +44,18 @@ CASES = {
     "gelu, He": ((jax.nn.gelu, INIT.he_normal()), set()),
     "elu, He": ((jax.nn.elu, INIT.he_normal()), set()),
 }
+
+
+@pytest.mark.parametrize("function", [jax.nn.relu, jax.nn.relu6])
+def test_a_rectifier_at_zero_is_off_and_not_saturated(function):
+    zeros = jd.nn.dense(8, activation=function, kernel_init=INIT.zeros)
+    model = jd.nn.serial(flat=jd.nn.flatten(), hidden=zeros, logits=jd.nn.dense(10))
+    assert {"dead"} <= kinds(model)[0]
+    assert "saturated" not in kinds(model)[0]
+    hidden = jd.nn.dense(64, activation=function, kernel_init=INIT.he_normal())
+    model = jd.nn.serial(flat=jd.nn.flatten(), hidden=hidden, logits=jd.nn.dense(10))
+    black = DIGITS[0] * (np.arange(len(DIGITS[0])) % 2)[:, None, None]  # every other row is empty
+    assert kinds(model, (black, DIGITS[1])) == [set()] * SEEDS
 
 
 def judged(name, depth, width, data=DIGITS):
