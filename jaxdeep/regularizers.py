@@ -152,7 +152,8 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
 
     It is ``penalty(outputs) / batch size``. Outputs are named by the paths of their layers, such as
     ``hidden1`` or ``block/dense0``. With ``mask=``, which `supervised` passes where examples have weight
-    0, those outside are outputs of 0 and do not count.
+    0, those outside are outputs of 0. The batch keeps its size, as in the mean of weighted losses, so
+    that it makes no difference how rows are put into batches and micro-batches.
 
     Args:
       penalty: one of this module without a `where` of its own, or any function of a dict of arrays by
@@ -179,15 +180,15 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
         check_leaves("outputs", outputs)
         chosen = tree.mask(dict.fromkeys(outputs, 0), where)
         penalized = {name: y for name, y in outputs.items() if chosen[name]}
-        if mask is None:
-            return penalty(penalized) / max(jax.tree.leaves(penalized)[0].shape[0], 1)
-        rows = as_array("mask", mask)
-        if rows.ndim != 1 or rows.dtype != bool:
-            raise TypeError(
-                f"mask must be booleans, one for each example, got {rows.dtype} of shape {rows.shape}"
-            )
-        penalized = jax.tree.map(functools.partial(_zero_outside, jnp.asarray(rows)), penalized)
-        return penalty(penalized) / jnp.maximum(jnp.sum(rows), 1)
+        size = max(jax.tree.leaves(penalized)[0].shape[0], 1)
+        if mask is not None:
+            rows = as_array("mask", mask)
+            if rows.ndim != 1 or rows.dtype != bool:
+                raise TypeError(
+                    f"mask must be booleans, one for each example, got {rows.dtype} of shape {rows.shape}"
+                )
+            penalized = jax.tree.map(functools.partial(_zero_outside, jnp.asarray(rows)), penalized)
+        return penalty(penalized) / size
 
     of_outputs.masks = True  # type: ignore[attr-defined]
     return of_outputs

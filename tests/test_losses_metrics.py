@@ -516,10 +516,43 @@ def test_examples_of_weight_0_have_no_activity(train):
     def with_activity(params, batch):
         return objective(params, state, batch, train=train)[0]
 
-    expected = with_activity(params, (x[kept], y[kept]))
+    of_kept = with_activity(params, (x[kept], y[kept]))
+    expected = jax.tree.map(lambda a: a * 3 / 5, of_kept)  # divided as the loss is, by all rows
     for inputs in (x, x.at[1].set(jnp.nan)):
         found = with_activity(params, (inputs, y, weights))
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
+
+
+@pytest.mark.heavy
+def test_activity_with_weights_is_the_same_in_any_batches():
+    model = jd.nn.serial(hidden=jd.nn.dense(4), out=jd.nn.dense(1))
+    x, y = jax.random.normal(jax.random.key(0), (16, 2)), jnp.zeros((16, 1))
+    weights = np.array([1.0, 0.0] + [0.0] * 6 + [2.0] * 8, np.float32)
+    how = {
+        "loss": jd.losses.mse,
+        "activity": jd.regularizers.activity(jd.regularizers.l2(1.0), where="h*"),
+    }
+    params, state = model.init(jax.random.key(1), x)
+    losses = [
+        jd.evaluate(model, params, state, (x, y, weights), batch_size=n, **how)["loss"]
+        for n in (2, 8, 16)
+    ]
+    np.testing.assert_allclose(losses, losses[-1], rtol=1e-6)
+    step = {
+        "optimizer": jd.optimizers.sgd(0.1),
+        "epochs": 1,
+        "batch_size": 16,
+        "key": 0,
+        "progress": False,
+    }
+    runs = [
+        jd.fit(model, (x, y, weights), params=params, accumulation_steps=n, **how, **step)
+        for n in (1, 8)
+    ]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+        *(run.params for run in runs),
+    )
 
 
 def test_the_activity_of_one_layer_among_others_with_several_outputs():
