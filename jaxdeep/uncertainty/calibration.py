@@ -194,7 +194,8 @@ def _reliability(
     p: Float[Array, "rows classes"], labels: Integer[Array, "rows"], *, bins: int, strategy: str
 ) -> Reliability:
     confidence, right = largest(p, -1), jnp.argmax(p, axis=-1) == labels
-    edges = jnp.linspace(0, 1, bins + 1, dtype=p.dtype)
+    # each is the number that k/bins is, which sums and products of float32 may miss
+    edges = jnp.asarray(np.arange(bins + 1) / bins, p.dtype)
     if strategy == "quantile":
         edges = jnp.quantile(confidence, edges)
     place = jnp.clip(jnp.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)

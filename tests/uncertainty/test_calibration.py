@@ -49,6 +49,15 @@ def test_edges_belong_to_the_bin_below_and_quantiles_are_even():
     np.testing.assert_array_equal(found.count, [125] * 8)
 
 
+@pytest.mark.parametrize("bins", [3, 10, 25, 49, 50, 100])
+def test_each_edge_is_the_number_that_it_is(bins):
+    k = np.arange(bins // 2 + 1, bins + 1)  # of the bins above ½
+    first = (k / bins).astype(np.float32)
+    found = jd.uncertainty.reliability(np.stack([first, 1 - first], 1), np.zeros(len(k), int), bins=bins)
+    np.testing.assert_array_equal(found.edges, (np.arange(bins + 1) / bins).astype(np.float32))
+    np.testing.assert_array_equal(found.count, np.bincount(k - 1, minlength=bins))
+
+
 @pytest.mark.heavy
 def test_scores_are_those_of_scikit_learn():
     from sklearn import metrics
