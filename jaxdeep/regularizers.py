@@ -185,7 +185,8 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
             rows = as_array("mask", mask)
             if rows.ndim != 1 or rows.dtype != bool:
                 raise TypeError(
-                    f"mask must be booleans, one for each example, got {rows.dtype} of shape {rows.shape}"
+                    f"mask must be booleans, one for each example, got {rows.dtype} of shape "
+                    f"{rows.shape}"
                 )
             penalized = jax.tree.map(functools.partial(_zero_outside, jnp.asarray(rows)), penalized)
         return penalty(penalized) / size

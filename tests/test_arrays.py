@@ -96,7 +96,7 @@ OF_MODELS = ("init", "mc_dropout")  # to which a tuple is several inputs
 def test_any_container_gives_the_numbers_of_the_array(name, x, y, of_x, of_y):
     function = FUNCTIONS[name]
     if of_x == "tuple" and name in OF_MODELS:
-        with pytest.raises(TypeError, match="x (must be an array, got|is) a tuple"):
+        with pytest.raises(TypeError, match=r"x (must be an array, got|is) a tuple"):
             function(CONTAINERS[of_x](x), y)
         return
     # Python's floats are float64: a scaler takes mean and deviation of them to more digits

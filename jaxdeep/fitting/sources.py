@@ -45,7 +45,8 @@ def sources_of(
     check_batch(options["batch"], loads=any(isinstance(source, LoaderSource) for source in sources))
     if isinstance(training, ArraySource):
         check_told_apart_by_column(training.data)
-        check_batch_size(options["batch_size"], training.examples)
+        if "batch_size" in passed:  # else fewer rows than the default are one batch
+            check_batch_size(options["batch_size"], training.examples)
         who = "batch_size"
     else:
         training.keep_told_apart()

@@ -58,8 +58,8 @@ class Tally:
     >>> from jaxdeep.metrics import precision
     >>> metric = precision()
     >>> tally = Tally(metric.update(metric.init(), jnp.array([0.9]), jnp.array([1])), metric)
-    >>> float(tally)
-    1.0
+    >>> float(tally), f"{tally:.2f}"
+    (1.0, '1.00')
     """
 
     state: PyTree
@@ -75,6 +75,9 @@ class Tally:
 
     def __float__(self) -> float:
         return float(self.compute())
+
+    def __format__(self, form: str) -> str:
+        return format(float(self), form) if form else str(self)
 
 
 def tally(metric: Metric, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> Tally:

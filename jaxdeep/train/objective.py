@@ -97,7 +97,8 @@ def supervised(
       loss: ``(outputs, y) -> losses``, one per example, as in `jaxdeep.losses`; any shape is averaged.
         Of that of several outputs, `jaxdeep.losses.weighted`, each is reported too, as ``main/loss``.
       metrics: further functions of the same form by name, whose means are reported, or streaming ones
-        (`jaxdeep.metrics.Metric`), reported as a `jaxdeep.metrics.Tally`. Those of one of several
+        (`jaxdeep.metrics.Metric`), reported as a `jaxdeep.metrics.Tally`, as are the means of batches
+        with weights: ``float`` and a format give its value. Those of one of several
         outputs are in a dict under its name, ``{"main": {"rmse": rmse()}}``, and reported as
         ``main/rmse``.
       penalty: ``params -> scalar`` added to the loss, in training and in evaluation
@@ -158,6 +159,7 @@ def supervised(
     ) -> Evaluated:
         check_pair(batch, "batch")
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
+        _check_rows(x)
         counted = None
         if weights is not None:
             counted = counts(weights := weights_of_rows(weights))
@@ -316,6 +318,13 @@ def _mean(
         trailing = (1,) * (values.ndim - jnp.ndim(weights))
         values = times(values, jnp.reshape(jnp.asarray(weights, wide), jnp.shape(weights) + trailing))
     return jnp.mean(values, dtype=wide)
+
+
+def _check_rows(x: PyTree) -> None:
+    """Refuse a batch without rows, whose loss would be NaN."""
+    for leaf in jax.tree.leaves(x):
+        if np.shape(leaf)[:1] == (0,):
+            raise ValueError(f"batch is empty: x has shape {np.shape(leaf)}, and no row to learn from")
 
 
 def _scalar(name: str, value: Any) -> Array:

@@ -333,3 +333,16 @@ def test_a_dict_with_columns_of_text_is_sent_to_the_tables_too():
         fit(data=({"c": table["c"]}, y))
     with pytest.raises(TypeError, match=r"got dict$"):
         fit(data={"x": X, "y": Y})
+
+
+def test_fewer_rows_than_the_default_batch_are_one_batch():
+    how = {"loss": jd.losses.softmax_cross_entropy, "epochs": 2, "key": KEY, "progress": False}
+
+    def trained(**size):
+        return jd.fit(network(), (X[:20], Y[:20]), optimizer=optax.sgd(0.1), **how, **size)
+
+    said, alone = trained(batch_size=20), trained()
+    jax.tree.map(np.testing.assert_array_equal, said.params, alone.params)
+    assert int(alone.train_state.step) == 2
+    with pytest.raises(ValueError, match="at most the number of examples, 20, got 32"):
+        trained(batch_size=32)

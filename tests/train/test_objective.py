@@ -233,3 +233,15 @@ def test_a_metric_does_not_hide_the_loss_of_an_output():
 def test_a_dict_of_losses_says_how_they_are_weighed():
     with pytest.raises(TypeError, match=r"jaxdeep.losses.weighted\(\{name: loss"):
         jd.train.supervised(SIDE_BY_SIDE, PARTS)
+
+
+def test_an_empty_batch_is_refused_and_weighted_metrics_are_shown():
+    model, optimizer = jd.nn.dense(1), jd.optimizers.sgd(0.1)
+    objective = jd.train.supervised(model, jd.losses.mse, metrics={"mae": jd.losses.mae})
+    x, y = jnp.ones((4, 3)), jnp.ones((4, 1))
+    ts = jd.train.init(model, optimizer, x, key=jax.random.key(0))
+    step = jax.jit(jd.train.make_step(objective, optimizer))
+    with pytest.raises(ValueError, match=r"batch is empty: x has shape \(0, 3\)"):
+        step(ts, (x[:0], y[:0]))
+    metrics = [step(ts, batch)[1]["mae"] for batch in ((x, y), (x, y, jnp.array([1.0, 1.0, 0.0, 1.0])))]
+    assert f"{metrics[0]:.3f}" == f"{metrics[1]:.3f}"
