@@ -18,6 +18,7 @@ from jaxdeep.fitting.description import About, differences, in_words_of_today
 from jaxdeep.fitting.directory import held, reason_of
 from jaxdeep.fitting.run_arrays import digest_of, filled_run, named_arrays, with_room
 from jaxdeep.optimizers.hyperparameters import RECORDED, injected, recorded
+from jaxdeep.train import rewinding
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.monitors import resolve
 from jaxdeep.train.options import FitOptions
@@ -40,7 +41,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as policies
 
         self.directory = pathlib.Path(options["checkpoint"] or "").expanduser().resolve()
-        self.about, self._epochs = about, options["epochs"]
+        self.about, self._epochs, self._every = about, options["epochs"], options["validate_every"]
         self._watched, self._refusal = options["early_stopping"], refusal
         retained: list[Any] = [policies.LatestN(options["keep_checkpoints"])]
         if self._watched is not None:
@@ -108,7 +109,8 @@ class Checkpoints:
 
         A run with ``ema=True`` that earlier versions saved without the statistics of the averaged
         network begins these with its own, and a warning says so. The history of earlier versions is NaN
-        for what they did not record.
+        for what they did not record. An evaluation that a run of fewer epochs had only since it ended
+        there is undone.
 
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
@@ -122,6 +124,10 @@ class Checkpoints:
                 if lacks_averaged:  # as earlier versions saved it
                     about |= {"averaged": self.about["averaged"]}
                 kept = like._replace(averaged=()) if lacks_averaged else like
+                lacks_before = "before" in self.about and "before" not in about
+                if lacks_before:
+                    about |= {"before": self.about["before"]}
+                    kept = rewinding.without_before(kept)
                 lacking = _unrecorded(like).difference(about["metrics"])
                 about |= {"metrics": sorted({*about["metrics"], *lacking})}
                 if later := self._later(like):
@@ -142,6 +148,8 @@ class Checkpoints:
                 continue
             if self._refusal is None:
                 self._set_aside(damaged)
+            if lacks_before:
+                run = rewinding.with_before(run, like)
             if lacks_averaged:
                 run = run._replace(averaged=jax.tree.map(jnp.copy, run.train_state.state))
                 warnings.warn(
@@ -155,6 +163,7 @@ class Checkpoints:
                     f"epochs must be at least {int(run.epoch)}, as many as the run in "
                     f"{str(self.directory)!r} has done; got {epochs}"
                 )
+            run = rewinding.rewound(run, epochs, self._every)
             if self._refusal is not None and int(run.epoch) < epochs and not bool(run.stopped):
                 raise self._refusal
             room = len(next(iter(like.history.values())))

@@ -49,12 +49,15 @@ def describe(
         options |= {"diagnostics": every}
     # a run with `ema` that earlier versions saved has none (`Checkpoints.restore`)
     averaged = {"averaged": shapes_by_path(run.averaged)} if jax.tree.leaves(run.averaged) else {}
+    # nor do earlier versions know this
+    before = {"before": shapes_by_path(run.decisions.before)} if run.decisions.before else {}
     return {
         "version": _VERSION,
         "model": lasting_repr(setup.model),
         "parameters": shapes_by_path(ts.params),
         "state": shapes_by_path(ts.state),
         **averaged,
+        **before,
         "optimizer": shapes_by_path(ts.opt_state),
         "hyperparameters": rates,
         **{name: shapes_by_path(like) for name, like in zip(("data", "validation"), likes)},

@@ -215,6 +215,8 @@ class Decisions(NamedTuple):
       wait: epochs since the best one.
       kept: parameters and state of the best epoch.
       plateau: state of `ReduceOnPlateau`.
+      before: what all this would be without an evaluation that only the last epoch has
+        (`jaxdeep.train.rewinding.Before`). If that epoch is the best one, `kept` is of the best before.
     """
 
     best: PyTree = ()
@@ -222,6 +224,7 @@ class Decisions(NamedTuple):
     wait: PyTree = ()
     kept: PyTree = ()
     plateau: PyTree = ()
+    before: PyTree = ()
 
 
 def check_monitor(kind: type, name: str, value: Any) -> None:
@@ -383,7 +386,7 @@ def lower(
     if plateau is None:
         return decisions, opt_state
     name, sign = resolve(plateau, values)
-    rates = {n: r for n, r in hyperparams(opt_state).items() if n.split("/")[-1] == "learning_rate"}
+    rates = rates_of(opt_state)
     if not rates:
         raise ValueError(
             "plateau needs an optimizer of jaxdeep, or optax.inject_hyperparams around another, with a "
@@ -403,11 +406,19 @@ def lower(
     return decisions._replace(plateau=new), set_hyperparams(opt_state, **rates)
 
 
+def rates_of(opt_state: PyTree) -> dict[str, Any]:
+    """The learning rates in an optimizer's state, by name."""
+    return {n: r for n, r in hyperparams(opt_state).items() if n.split("/")[-1] == "learning_rate"}
+
+
 def restored(early_stopping: EarlyStopping | None, decisions: Decisions, model: PyTree) -> PyTree:
     """The parameters and state that the run ends with."""
     if early_stopping is None or not early_stopping.restore_best:
         return model
-    return choose(decisions.best_epoch >= 0, decisions.kept, model)
+    is_kept = decisions.best_epoch >= 0
+    if decisions.before:  # a last epoch that is the best one has the run's own
+        is_kept &= decisions.best_epoch + 1 != decisions.before.at
+    return choose(is_kept, decisions.kept, model)
 
 
 def choose(condition: Due, a: PyTree, b: PyTree) -> PyTree:

@@ -200,9 +200,9 @@ class RunOptions(TypedDict, total=False):
       early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
         parameters of the best epoch.
       plateau: a `jaxdeep.train.ReduceOnPlateau`: when to lower the learning rate.
-      validate_every: epochs from one evaluation to the next; the last epoch is always evaluated. In
-        epochs without an evaluation, validation metrics are NaN in the history, and early stopping and
-        the plateau wait if they monitor one.
+      validate_every: epochs from one evaluation to the next; the last epoch is always evaluated, and
+        no longer is if `epochs` grow. In epochs without an evaluation, validation metrics are NaN in the
+        history, and early stopping and the plateau wait if they monitor one.
       on_nonfinite: what to do about a loss that is not finite. "stop" ends the run after that epoch.
         "raise" raises a `FloatingPointError` after that epoch in `jaxdeep.fit`; pure functions and
         sweeps cannot raise and treat it as "stop". "skip" undoes a step whose loss, parameters or state

@@ -11,14 +11,22 @@ import optax
 from jaxdeep import _loops
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers.hyperparameters import recorded
-from jaxdeep.train import monitors
+from jaxdeep.train import monitors, rewinding
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import as_arrays
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
 from jaxdeep.train.evaluated import evaluated_of, first_state, following, joined, parted
 from jaxdeep.train.missing import missing
-from jaxdeep.train.monitors import Decisions, Due, Limits, choose, limits_of
+from jaxdeep.train.monitors import (
+    Decisions,
+    Due,
+    EarlyStopping,
+    Limits,
+    ReduceOnPlateau,
+    choose,
+    limits_of,
+)
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import RunOptions, filled, takes
 from jaxdeep.train.reported import apart
@@ -223,8 +231,11 @@ def make_program(
             name: jnp.full((room, *v.shape), missing(v.dtype), jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
-        decisions = monitors.first_decisions(
-            early_stopping, plateau, limits, evaluated_model(opened(run)), values
+        decisions = rewinding.first(
+            monitors.first_decisions(
+                early_stopping, plateau, limits, evaluated_model(opened(run)), values
+            ),
+            *(ts.opt_state, (early_stopping, plateau), values, validate_every),
         )
         # traced so that an optimizer whose rate cannot be lowered is refused before the run
         jax.eval_shape(
@@ -237,13 +248,13 @@ def make_program(
         run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: ArrayLike
     ) -> RunState:
         """The run after an epoch that has left this train state and these values."""
-        due = is_due(run.epoch, limits)
-        decisions, stop = monitors.decide(
-            early_stopping, limits, run.decisions, evaluated_model(ts), values, run.epoch, due
-        )
-        decisions, opt_state = monitors.lower(plateau, limits, decisions, ts.opt_state, values, due)
         bad_step = jnp.where(run.bad_step >= 0, run.bad_step, bad_step)
-        stopped = run.stopped | stop | ((bad_step >= 0) & stops)
+        run = run._replace(stopped=run.stopped | ((bad_step >= 0) & stops))
+        of_epoch = early_stopping, plateau, limits, run, ts, evaluated_model(ts), values
+        decide = functools.partial(_decided, *of_epoch)
+        decisions, opt_state, stopped = rewinding.noting(
+            decide, run, is_due(run.epoch, limits), validate_every
+        )
         history = {
             name: old.at[run.epoch].set(values[name].astype(old.dtype))
             for name, old in run.history.items()
@@ -328,6 +339,24 @@ def _where_due(due: Due, evaluate: Callable[..., Metrics], *args: PyTree) -> Met
         lambda: evaluate(*args),
         lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape),
     )
+
+
+def _decided(
+    early_stopping: EarlyStopping | None,
+    plateau: ReduceOnPlateau | None,
+    limits: Limits,
+    run: RunState,
+    ts: TrainState,
+    model: PyTree,
+    values: Metrics,
+    due: Due,
+) -> rewinding.Decided:
+    """What is decided after an epoch that was evaluated, or was not."""
+    decisions, stop = monitors.decide(
+        early_stopping, limits, run.decisions, model, values, run.epoch, due
+    )
+    decisions, opt_state = monitors.lower(plateau, limits, decisions, ts.opt_state, values, due)
+    return decisions, opt_state, run.stopped | stop
 
 
 def _first_bad(ts: TrainState, totals: Totals) -> Integer[Array, ""]:

@@ -20,6 +20,7 @@ from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
 from jaxdeep.search.records.writer import Work, Writer
 from jaxdeep.search.tables.result import FULL, Result
+from jaxdeep.train.rewinding import rewound
 from jaxdeep.train.run import RunState
 
 _SMALL = 2**20  # bytes of a state that is kept with others
@@ -209,7 +210,8 @@ class Directory(Store):
             arrays, epoch = row_file.read(place)
             if epoch > row.setup.epochs:
                 return None
-            return row_file.restored(arrays, epoch, row.shapes, row.setup.room)
+            run = row_file.restored(arrays, epoch, row.shapes, row.setup.room)
+            return rewound(run, row.setup.epochs, row.setup.options["validate_every"])
         except ValueError as error:
             warn(f"{error}; the row {row.words} begins anew")
             return None
@@ -398,12 +400,14 @@ class Directory(Store):
 
 
 def _goes_on(row: Row, past: Past) -> bool:
-    """Whether a row that diverged was not ended by that, and has further epochs now.
+    """Whether a row that had ended has further epochs now, to be looked at in its state.
 
-    If it was in its last epoch then, its state says so.
+    One that diverged, or stopped after an evaluation that only its last epoch had, may go on.
     """
-    diverged = past.ended is not None and past.ended.ended == "diverged"
-    return diverged and not past.stopped and past.epoch < row.setup.epochs
+    if past.ended is None or past.stopped or past.epoch >= row.setup.epochs:
+        return False
+    alone = past.epoch % row.setup.options["validate_every"] > 0
+    return past.ended.ended == "diverged" or (alone and past.ended.ended in FULL)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.run_arrays import filled_run, named_arrays, with_room
 from jaxdeep.search.tables.result import NotKept
+from jaxdeep.train import rewinding
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.run import RunState
 
@@ -204,10 +205,14 @@ def restored(arrays: Arrays, epoch: int, like: RunState, room: int) -> RunState:
         name: jax.ShapeDtypeStruct((epoch, *leaf.shape[1:]), leaf.dtype)
         for name, leaf in like.history.items()
     }
+    known = _below("run", arrays)
+    is_whole = any(name.startswith("decisions.before.") for name in known)  # in earlier versions not
+    kept = like if is_whole else rewinding.without_before(like)
     try:
-        run = filled_run(like._replace(history=history), _below("run", arrays))
+        run = filled_run(kept._replace(history=history), known)
     except KeyError as error:
         raise ValueError(f"it lacks {error}") from error
+    run = run if is_whole else rewinding.with_before(run, like)
     longer: Any = without_nan(with_room(run, room).history)  # type: ignore[arg-type]
     return run._replace(history=longer)
 

@@ -275,6 +275,29 @@ def test_more_epochs_go_on_with_what_diverged_where_a_run_of_one_call_would(tmp_
     assert not trained_epochs(tmp_path, lines)
 
 
+@pytest.mark.heavy
+@STRATEGIES
+@pytest.mark.parametrize(
+    "monitors",
+    [
+        {"early_stopping": jd.train.EarlyStopping(patience=1, monitor="val_loss", mode="max")},
+        {"early_stopping": jd.train.EarlyStopping(patience=3)},
+        {"plateau": jd.train.ReduceOnPlateau(patience=1, min_delta=1.0)},
+        {"halving": jd.search.SuccessiveHalving(first=2, factor=2)},
+    ],
+    ids=["stopped", "improving", "plateau", "halving"],
+)
+def test_more_epochs_undo_an_evaluation_that_only_the_last_one_had(tmp_path, strategy, monitors):
+    how = {"validate_every": 2, "strategy": strategy, **monitors}
+    sweep(**how, epochs=3, checkpoint=tmp_path)
+    for epochs in (5, 6):
+        table = sweep(**how, epochs=epochs, checkpoint=tmp_path)
+        identical(table, sweep(**how, epochs=epochs))
+    lines = len(events(tmp_path))
+    identical(sweep(**how, epochs=6, checkpoint=tmp_path), table)
+    assert not trained_epochs(tmp_path, lines)
+
+
 def test_an_interrupted_row_goes_on_although_it_has_diverged(tmp_path, monkeypatch):
     how = {"space": {"rate": [1e20]}, "on_nonfinite": "ignore"}
 
