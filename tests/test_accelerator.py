@@ -9,8 +9,16 @@ import pytest
 PARTS = ("update", "trainings", "steps", "mc_dropout", "bits")
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("part", PARTS)
+# What trains and steps is slow, and stands on what `update` and `bits` do.
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(
+            part, marks=pytest.mark.slow if part in ("trainings", "steps") else pytest.mark.heavy
+        )
+        for part in PARTS
+    ],
+)
 def test_every_part_runs_small(part, tmp_path):
     out = tmp_path / "found"
     command = [sys.executable, "-m", "benchmarks.accelerator", "--small", "--parts", part]

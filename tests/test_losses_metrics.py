@@ -256,7 +256,7 @@ def stream(metric, batches):
 
 
 @pytest.mark.heavy
-@hypothesis.settings(max_examples=8)
+@hypothesis.settings(max_examples=4)
 @hypothesis.given(st.integers(0, 10_000))
 def test_streaming_metrics_are_those_of_scikit_learn_whatever_the_batches(seed):
     from sklearn import metrics as sk

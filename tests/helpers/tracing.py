@@ -1,4 +1,7 @@
-"""Compilations, counted."""
+"""Compilations, counted, and tracers that are held."""
+
+import contextlib
+import gc
 
 import chex
 import jax
@@ -14,3 +17,14 @@ def traced_once(function):
         return function(*args)
 
     return traced
+
+
+@contextlib.contextmanager
+def checking_leaks():
+    """JAX' search for what holds a tracer, among what is made from here on, as a process holds much."""
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()

@@ -45,6 +45,7 @@ def test_plateau_reproduces_every_recorded_framework(golden):
 
 
 @pytest.mark.heavy
+@hypothesis.settings(max_examples=10)
 @hypothesis.given(
     values=st.lists(st.floats(0.015625, 10, width=32), min_size=5, max_size=40),
     patience=st.integers(1, 4),

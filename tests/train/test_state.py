@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tracing import checking_leaks
 from helpers.training import KEY, X, network
 
 import jaxdeep as jd
@@ -18,7 +19,7 @@ def test_init_under_vmap_over_hyperparameters_leaks_no_tracer():
             "bias"
         ]
 
-    with jax.checking_leaks():
+    with checking_leaks():
         jax.vmap(one)(jnp.array([0.1, 0.2]), jax.random.split(KEY, 2))
 
 
