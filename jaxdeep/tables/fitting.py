@@ -60,9 +60,9 @@ def fit(
 
     Args:
       frame: a frame of pandas, polars or pyarrow; a dict of columns (lists, arrays, series); the path of
-        a CSV or Parquet file, which is read in blocks of 16,384 rows, twice if it has more than two
-        million cells, as fewer are kept: memory is that of a block, or of these, of the levels, and of
-        262,144 numbers of each column. Quartiles and medians are those of all rows
+        a CSV or Parquet file, which is read in blocks of 16,384 rows, and twice, unless its cells fit
+        into 128 MiB (two million, if texts are short): memory is that of a block, or of these, of the
+        levels, and of 262,144 numbers of each column. Quartiles and medians are those of all rows
         up to that many, and of as many random rows of a longer table, the same for every container.
       target: the column to be predicted, which is not among the inputs. Text, booleans, and whole
         numbers of which there are at most ten are classes, other numbers a regression. Labels that are

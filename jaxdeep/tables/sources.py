@@ -35,8 +35,8 @@ class Source(NamedTuple):
     rows: int | None
 
 
-KEPT = 2**21
-"""Cells of a file that are kept from one pass to the next: of 30 columns those of 70,000 rows."""
+KEPT = 2**27
+"""Bytes of cells that are kept from one pass to the next: two million, unless texts are long."""
 
 
 def is_table(data: object) -> bool:
@@ -94,10 +94,10 @@ def kept(source: Source) -> Source:
                 yield {name: block[name] for name in names}
             return
         read: list[Block] = []
-        cells = 0
+        room = KEPT
         for block in source.blocks(names, size):
-            cells += sum(column.rows for column in block.values())
-            if cells <= KEPT:
+            room -= sum(map(_bytes, block.values())) if room >= 0 else 0
+            if room >= 0:
                 read.append(block)
             else:
                 read.clear()
@@ -106,6 +106,12 @@ def kept(source: Source) -> Source:
         memory[size] = read
 
     return Source(source.names, blocks, source.rows)
+
+
+def _bytes(cells: Cells) -> int:
+    """About what cells take: 64 bytes each, and the characters of texts."""
+    texts = cells.present().tolist() if cells.kind == "text" else []
+    return 64 * cells.rows + sum(map(len, texts))
 
 
 def found_by(source: Source, names: Collection[str]) -> Source:
