@@ -68,7 +68,6 @@ class Record:
             for point, result in zip(self.final.points, self.final.results)
             if point[COLUMN] == name and result.full
         }
-        values = {seed: value if np.isfinite(value) else -np.inf for seed, value in values.items()}
         return name, max(values, key=lambda seed: (values[seed], -seed))
 
     def trained(self, name: str, seed: int) -> tuple[Any, Any, Any]:

@@ -47,9 +47,8 @@ class AskTell(NamedTuple):
     the study's plots show. A point that was asked for before is not trained again.
 
     A trial is COMPLETE if its runs finished or stopped early, PRUNED if they were halved, with the last
-    value by epoch, and FAIL if one of them diverged, has no value of the metric at the end, or raised an
-    error: the attribute "ended" says which ("diverged" of the first two), and "error" has the traceback.
-    It stays RUNNING if it was interrupted; the next call goes on.
+    value by epoch, and FAIL if one of them diverged or raised an error: the attribute "ended" says
+    which, and "error" has the traceback. It stays RUNNING if it was interrupted; the next call goes on.
 
     A study with a storage goes on when the same call is made again after a kill: `trials` is the number
     that it has at the end, those of earlier calls count, and trials that were asked for and not told are
@@ -213,13 +212,14 @@ def _watched(
     sweeping: Sweeping, config: AskTell, halving: Strategy | None
 ) -> tuple[EarlyStopping, float]:
     """The metric whose values are told, and the sign that makes less of it better."""
-    given = config, halving, sweeping.build.arguments.get("early_stopping")
-    watchers = [watcher for watcher in given if isinstance(watcher, monitors.Watching)]
-    usual = "loss" if sweeping.validation is None else "val_loss"
-    monitor = next((watcher.monitor for watcher in watchers if watcher.monitor), usual)
-    agreed = (watcher for watcher in watchers if watcher.monitor in (None, monitor))
-    mode = next((watcher.mode for watcher in agreed if watcher.mode), None)
-    watched = EarlyStopping(monitor=monitor, mode=mode)
+    stopping = sweeping.build.arguments.get("early_stopping")
+    for watcher in (config, halving, stopping, EarlyStopping()):
+        if isinstance(watcher, monitors.Watching) and (watcher.monitor or watcher.mode):
+            break
+    else:
+        watcher = EarlyStopping()
+    monitor = watcher.monitor or ("loss" if sweeping.validation is None else "val_loss")
+    watched = EarlyStopping(monitor=monitor, mode=watcher.mode)
     return watched, monitors.resolve(watched, {monitor: 0.0})[1]
 
 

@@ -15,9 +15,8 @@ class Outcome(NamedTuple):
     """What became of a point, over all of its seeds.
 
     Attributes:
-      ended: "finished", "stopped" (early), "halved", "error", or "diverged", also if the metric has no
-        value at the end.
-      value: the mean over seeds of the metric at the end; NaN if it diverged or is an error.
+      ended: "finished", "stopped" (early), "halved", "diverged" or "error".
+      value: the mean over seeds of the last value of the metric; NaN if it diverged or is an error.
       by_epoch: the means over seeds that are finite, by epochs done.
       error: the traceback of an error.
     """

@@ -105,9 +105,8 @@ class StudySource:
             return
         if _MARK not in self.study.user_attrs:
             self.study.set_user_attr(_MARK, self.about)
-        trials = self.study.get_trials(deepcopy=False)
-        queued = [trial.number for trial in trials if trial.state.name == "WAITING"]
-        self.study.set_user_attr(_ASKING, [self.id, batch, len(trials), queued])
+        first = len(self.study.get_trials(deepcopy=False))
+        self.study.set_user_attr(_ASKING, [self.id, batch, first])
 
     def ask(self, batch: int) -> Asked:
         """A further point."""
@@ -159,11 +158,10 @@ class StudySource:
         """
         if not self._lasts:
             return
-        *asking, first, queued = [*self.study.user_attrs.get(_ASKING, [None, 0, math.inf]), []][:4]
+        asking = self.study.user_attrs.get(_ASKING, [None, 0, math.inf])
         labels = {self.which.label, *(p.label for by_name in self.parameters for p in by_name.values())}
         for trial in self.study.get_trials(deepcopy=False):
-            is_asked = trial.number >= first or trial.number in queued
-            mark = trial.user_attrs.get(_MARK, asking if is_asked else None)
+            mark = trial.user_attrs.get(_MARK, asking if trial.number >= asking[2] else None)
             runs = trial.state.name == "RUNNING" and set(trial.params) <= labels
             told = trial.state.is_finished() and _MARK in trial.user_attrs
             if mark and mark[0] == self.id and (runs or (told and _ended(trial))):

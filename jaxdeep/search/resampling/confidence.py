@@ -87,12 +87,12 @@ def intervals(
         the best of many points is chosen, differences to it look larger than they are.
 
     Returns:
-      For each point a row like those of `Table.over_seeds`: its hyperparameters, "n" (unless one is
-      called so), and "…_mean", "…_low" and "…_high" of the metric.
+      For each point a row like those of `Table.over_seeds`: its hyperparameters, "n", and "…_mean",
+      "…_low" and "…_high" of the metric.
 
     Raises:
       ValueError, TypeError: a table without rows, an unknown metric, a level out of range, a point
-        that the table lacks, a hyperparameter with the name of one of these columns.
+        that the table lacks.
 
     Source: as `corrected_interval`; pairs, Bouthillier et al., "Accounting for Variance in Machine
     Learning Benchmarks" (2021).
@@ -112,14 +112,7 @@ def intervals(
     known = sorted({name for result in table.results for name in scalars(result.history)})
     if metric not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")
-    names = [f"{metric}_{name}" for name in ("mean", "low", "high")]
-    if odd := [name for name in names if any(name in point for point in table.points)]:
-        raise ValueError(
-            f"table has a hyperparameter {odd[0]!r}, which is the name of a column here; give the "
-            "hyperparameter, or the metric, another name"
-        )
-    at_end = zip(table.rows(), table.results)
-    values = [row.get(metric, np.nan) if result.ended in FULL else np.nan for row, result in at_end]
+    values = [row.get(metric, np.nan) if row["ended"] in FULL else np.nan for row in table.rows()]
     members = together(table.points)
     by_run = [{_run(table.points[i]): values[i] for i in rows} for rows in members]
     if against is not None:
@@ -133,8 +126,9 @@ def intervals(
         points = [table.points[i] for i in rows]
         complete = run_values if set(run_values) == runs else dict.fromkeys(runs, np.nan)
         n, *bounds = _summary(complete, points, level)
-        free = _free(points[0])
-        summaries.append(free | {"n": n, **dict(zip(names, bounds))} | free)
+        numbers = zip(("mean", "low", "high"), bounds)
+        named = {f"{metric}_{name}": number for name, number in numbers}
+        summaries.append({**_free(points[0]), "n": n, **named})
     return summaries
 
 

@@ -81,23 +81,12 @@ class Result(NamedTuple):
         return self.ended in FULL
 
     def value(self, metric: str) -> float:
-        """The value of a metric at the end; NaN if the run diverged, or has none there.
-
-        Of a run that was ended at an epoch without validation it is that of the last one with it.
-        """
+        """The last value of a metric up to the end that is not NaN; NaN for a run that diverged."""
         if self.ended == "diverged" or not self.history:
             return float("nan")
         values = self.history[metric][: self.end + 1]
-        if self.ended == "finished":
-            return self.at_end(metric)
-        # what is measured on the same rows tells an epoch without validation from a value that is NaN
-        beside = [
-            of[: self.end + 1]
-            for name, of in self.history.items()
-            if of.ndim == 1 and name.startswith("val_") == metric.startswith("val_")
-        ]
-        measured = np.flatnonzero(~np.isnan(beside).all(axis=0))
-        return float(values[measured[-1]]) if len(measured) else float("nan")
+        known = values[~np.isnan(values)]
+        return float(known[-1]) if len(known) else float("nan")
 
     def at_end(self, metric: str) -> float:
         """The value of a metric at the end, NaN if the run has none there."""

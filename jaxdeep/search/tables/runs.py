@@ -111,7 +111,7 @@ class Runs:
         (divided by n − 1), NaN for a single run. "diverged" is the number of the point's runs that
         diverged; in `rows` it is True or False. Where runs are missing, or ended before their time in
         another way, every point has a number of "full" runs; and an "edge", as in `rows`, if the table
-        knows its spaces. (A hyperparameter of such a name comes first.)
+        knows its spaces.
 
         >>> from jaxdeep.search.tables.table import Result, Table
         >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
@@ -120,14 +120,11 @@ class Runs:
         (1.5, 0.707)
         """
         groups = together(self.points)
-        summaries: list[TableRow] = []
-
-        def diverged(members: Iterable[int]) -> int:
-            return sum(self.results[i].ended == "diverged" for i in members)
-
+        summaries = []
         for members in groups:
             rows = [self._row(self.points[i], self.results[i]) for i in members]
-            summary: TableRow = {"runs": len(rows), "diverged": diverged(members)}
+            summary = {n: v for n, v in self.points[members[0]].items() if n not in RESERVED}
+            summary |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
             for name in self._metrics:
                 values = [float(row.get(name, np.nan)) for row in rows]
                 summary[f"{name}_mean"] = mean(values)
@@ -137,12 +134,9 @@ class Runs:
             summaries.append(summary)
         full = [sum(self.results[i].full for i in members) for members in groups]
         runs = max(map(len, groups), default=0)
-        if any(count + diverged(members) < runs for count, members in zip(full, groups)):
+        if any(count + summary["diverged"] < runs for count, summary in zip(full, summaries)):
             for count, summary in zip(full, summaries):
                 summary["full"] = count
-        points = [self.points[members[0]] for members in groups]
-        free = [{n: v for n, v in point.items() if n not in RESERVED} for point in points]
-        summaries = [point | summary | point for point, summary in zip(free, summaries)]
         return self._with_edges(summaries, [members[0] for members in groups])
 
     def history(self, row: int) -> dict[str, np.ndarray]:

@@ -402,32 +402,6 @@ def test_a_kill_while_asking_leaves_no_trial_behind(monkeypatch):
     assert states(study) == ["COMPLETE"] * 6
 
 
-@pytest.mark.heavy
-def test_a_kill_while_asking_leaves_no_trial_that_was_put_in_behind(monkeypatch):
-    study = random_study()
-    study.enqueue_trial({"rate": GOOD})
-    sweep(study, trials=1, batch=1)
-    for rate in (0.02, 0.03):
-        study.enqueue_trial({"rate": rate})
-    with monkeypatch.context() as patch:
-        patch.setattr(optuna.Trial, "set_user_attr", lambda *args: (_ for _ in ()).throw(Killed))
-        with pytest.raises(Killed):
-            sweep(study, trials=3)
-    assert states(study) == ["COMPLETE", "RUNNING", "WAITING"]
-    sweep(study, trials=3)
-    assert states(study) == ["COMPLETE"] * 3
-
-
-def test_the_mode_of_a_sampler_leaves_the_monitor_to_early_stopping():
-    stopping = jd.train.EarlyStopping(patience=9, monitor="val_error", mode="max")
-    listed = Listed([{"rate": 0.001}, {"rate": 0.01}])
-    how = {"metrics": {"error": jd.losses.mae}, "early_stopping": stopping, "trials": 2, "batch": 2}
-    table = sweep(listed, None, mode="max", **how)
-    assert [told for _, told in listed.told] == pytest.approx(
-        [-row["val_error"] for row in table.rows()]
-    )
-
-
 def test_trials_of_others_do_not_count():
     study = random_study()
     study.optimize(lambda trial: trial.suggest_float("other", 0, 1), n_trials=2)

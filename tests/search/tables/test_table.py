@@ -176,34 +176,6 @@ class OnDisk:
         return {"w": np.arange(3.0)}, {"mean": np.zeros(2)}
 
 
-@pytest.mark.parametrize("name", ["runs", "full", "n", "loss_mean", "loss_std", "loss_low", "edge"])
-def test_a_hyperparameter_keeps_its_value_in_summaries(name):
-    rows = [({name: 10.0 * i, "seed": seed}, run(3.0 - i)) for i in (0, 1, 2) for seed in (0, 1)]
-    table = table_of(*rows[:-1], (rows[-1][0], run(0.0, "halved")))
-    assert [row[name] for row in table.over_seeds()] == [0.0, 10.0, 20.0]
-    best = table.best("loss", over_seeds=True)
-    assert best[name] == 10.0
-    if name in ("loss_mean", "loss_low"):
-        with pytest.raises(ValueError, match=f"table has a hyperparameter '{name}', which is the name"):
-            jd.search.intervals(table, "loss")
-    else:
-        assert [row[name] for row in jd.search.intervals(table, "loss")] == [0.0, 10.0, 20.0]
-
-
-def test_the_value_of_a_run_is_that_at_its_end():
-    nan, history = math.nan, {"loss": np.ones(4), "val_loss": np.array([4.0, 3.0, 2.0, 1.0])}
-    lost = {**history, "val_auc": np.array([0.5, 0.6, 0.7, nan])}
-    for ended in FULL:
-        assert math.isnan(Result({}, {}, lost, 3, ended).value("val_auc"))
-        assert Result({}, {}, lost, 2, ended).value("val_auc") == 0.7
-        assert Result({}, {}, lost, 3, ended).value("val_loss") == 1.0
-    some = {"loss": np.ones(4), "val_loss": np.array([nan, 3.0, nan, nan]), "val_auc": np.full(4, nan)}
-    for ended in ("stopped", "halved", "interrupted"):  # at an epoch without validation
-        assert Result({}, {}, some, 3, ended).value("val_loss") == 3.0
-        assert math.isnan(Result({}, {}, some, 3, ended).value("val_auc"))
-    assert math.isnan(Result({}, {}, some, 3, "finished").value("val_loss"))
-
-
 def test_parameters_on_disk_are_read_when_asked_for():
     stored = Result(OnDisk(), None, {"loss": np.array([1.0])}, 0, "finished")
     table = Table([{"seed": 0}], [stored])
