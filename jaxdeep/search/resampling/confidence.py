@@ -10,6 +10,7 @@ from jaxdeep._arrays import as_array
 from jaxdeep._shapes import ArrayLike
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.spaces.values import RESERVED, word
+from jaxdeep.search.tables.columns import names_of
 from jaxdeep.search.tables.result import FULL
 from jaxdeep.search.tables.standings import together
 from jaxdeep.search.tables.table import Table, TableRow, scalars
@@ -88,11 +89,11 @@ def intervals(
 
     Returns:
       For each point a row like those of `Table.over_seeds`: its hyperparameters, "n", and "…_mean",
-      "…_low" and "…_high" of the metric.
+      "…_low" and "…_high" of the metric. (A hyperparameter that is called "n" comes first.)
 
     Raises:
-      ValueError, TypeError: a table without rows, an unknown metric, a level out of range, a point
-        that the table lacks.
+      ValueError, TypeError: a table without rows, an unknown metric, a hyperparameter with the name of
+        one of the metric's three numbers, a level out of range, a point that the table lacks.
 
     Source: as `corrected_interval`; pairs, Bouthillier et al., "Accounting for Variance in Machine
     Learning Benchmarks" (2021).
@@ -112,6 +113,13 @@ def intervals(
     known = sorted({name for result in table.results for name in scalars(result.history)})
     if metric not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")
+    hyperparameters = names_of(table.points)
+    columns = [f"{metric}_{name}" for name in ("mean", "low", "high")]
+    if odd := [name for name in columns if name in hyperparameters]:
+        raise ValueError(
+            f"metric must be one whose names {', '.join(columns)} are no hyperparameters of the table; "
+            f"got {metric!r}, and {odd[0]!r} is one"
+        )
     values = [row.get(metric, np.nan) if row["ended"] in FULL else np.nan for row in table.rows()]
     members = together(table.points)
     by_run = [{_run(table.points[i]): values[i] for i in rows} for rows in members]
@@ -126,9 +134,8 @@ def intervals(
         points = [table.points[i] for i in rows]
         complete = run_values if set(run_values) == runs else dict.fromkeys(runs, np.nan)
         n, *bounds = _summary(complete, points, level)
-        numbers = zip(("mean", "low", "high"), bounds)
-        named = {f"{metric}_{name}": number for name, number in numbers}
-        summaries.append({**_free(points[0]), "n": n, **named})
+        of_n = {} if "n" in hyperparameters else {"n": n}
+        summaries.append({**_free(points[0]), **of_n, **dict(zip(columns, bounds))})
     return summaries
 
 

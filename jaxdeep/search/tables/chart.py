@@ -20,7 +20,7 @@ _MANY = 12  # above this many combinations of the other hyperparameters, none ge
 
 def plot(
     standings: Sequence[Standing],
-    rows: Sequence[Mapping[str, Any]],
+    spread: Sequence[float],
     metric: str,
     x: str,
     y: str | None,
@@ -29,17 +29,16 @@ def plot(
     ax: Any = None,
     path: Any = None,
 ) -> "Figure":
-    """Draw what `jaxdeep.search.Table.plot` describes; `rows` are those of its `over_seeds`.
+    """Draw what `jaxdeep.search.Table.plot` describes; `spread` has a standard deviation a point.
 
     >>> standing = Standing({"rate": 0.1}, 1.0, "finished", (0,))
-    >>> plot([standing], [{"rate": 0.1, "loss_std": 0.2}], "loss", "rate", None).axes[0].get_xlabel()
+    >>> plot([standing], [0.2], "loss", "rate", None).axes[0].get_xlabel()
     'rate'
     """
     shown = [i for i, s in enumerate(standings) if x in s.point and (y is None or y in s.point)]
     if not shown:
         raise ValueError(f"no point has both {x} and {y}")
     ax = drawing.axes("plot", ax, path)
-    spread = [float(row[f"{metric}_std"]) for row in rows]
     points = [standings[i] for i in shown]
     if y is None:
         _lines(ax, points, [spread[i] for i in shown], metric, x, spaces)

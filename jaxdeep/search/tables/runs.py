@@ -111,7 +111,7 @@ class Runs:
         (divided by n − 1), NaN for a single run. "diverged" is the number of the point's runs that
         diverged; in `rows` it is True or False. Where runs are missing, or ended before their time in
         another way, every point has a number of "full" runs; and an "edge", as in `rows`, if the table
-        knows its spaces.
+        knows its spaces. (A hyperparameter of such a name comes first.)
 
         >>> from jaxdeep.search.tables.table import Result, Table
         >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
@@ -120,23 +120,20 @@ class Runs:
         (1.5, 0.707)
         """
         groups = together(self.points)
-        summaries = []
-        for members in groups:
-            rows = [self._row(self.points[i], self.results[i]) for i in members]
-            summary = {n: v for n, v in self.points[members[0]].items() if n not in RESERVED}
-            summary |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
-            for name in self._metrics:
-                values = [float(row.get(name, np.nan)) for row in rows]
-                summary[f"{name}_mean"] = mean(values)
-                known = len(values) > 1 and bool(np.isfinite(values).all())
-                with np.errstate(over="ignore"):
-                    summary[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
-            summaries.append(summary)
         full = [sum(self.results[i].full for i in members) for members in groups]
+        diverged = [sum(self.results[i].ended == "diverged" for i in members) for members in groups]
         runs = max(map(len, groups), default=0)
-        if any(count + summary["diverged"] < runs for count, summary in zip(full, summaries)):
-            for count, summary in zip(full, summaries):
-                summary["full"] = count
+        lacking = any(sum(counts) < runs for counts in zip(full, diverged))
+        spreads = {name: self._spreads(name, groups) for name in self._metrics}
+        summaries = []
+        for k, members in enumerate(groups):
+            columns: TableRow = {"runs": len(members), "diverged": diverged[k]}
+            for name, by_point in spreads.items():
+                columns[f"{name}_mean"], columns[f"{name}_std"] = by_point[k]
+            if lacking:
+                columns["full"] = full[k]
+            free = {n: v for n, v in self.points[members[0]].items() if n not in RESERVED}
+            summaries.append(free | {n: v for n, v in columns.items() if n not in self._hyperparameters})
         return self._with_edges(summaries, [members[0] for members in groups])
 
     def history(self, row: int) -> dict[str, np.ndarray]:
@@ -196,6 +193,18 @@ class Runs:
         ending = (result.epochs, result.ended, result.ended == "diverged")
         named = {name: value for name, value in zip(NAMED, ending) if name not in point}
         return {**point, **named, **at_end}
+
+    def _spreads(self, metric: str, groups: list[list[int]]) -> list[tuple[float, float]]:
+        """The mean of a metric over the runs of each point, and the standard deviation."""
+        ends = [r.at_end(metric) if metric in scalars(r.history) else np.nan for r in self.results]
+        spreads = []
+        for members in groups:
+            values = [ends[i] for i in members]
+            known = len(values) > 1 and bool(np.isfinite(values).all())
+            with np.errstate(over="ignore"):
+                sd = float(np.std(values, ddof=1)) if known else float("nan")
+            spreads.append((mean(values), sd))
+        return spreads
 
     def _is_free(self, name: str) -> bool:
         return name not in (*self._hyperparameters, *self._metrics)

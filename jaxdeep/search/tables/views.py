@@ -134,7 +134,8 @@ class Views(Runs):
         if x == y:
             raise ValueError(f"x and y must be two hyperparameters, got {x!r} twice")
         every = self._standings(metric, over_seeds=True)
-        return chart.plot(every, self.over_seeds(), metric, x, y, spaces=self.spaces, ax=ax, path=path)
+        spread = [sd for _, sd in self._spreads(metric, [list(standing.rows) for standing in every])]
+        return chart.plot(every, spread, metric, x, y, spaces=self.spaces, ax=ax, path=path)
 
     def plot_history(
         self,

@@ -126,6 +126,20 @@ def test_points_without_all_full_runs_have_no_mean():
     assert np.isnan(against_odd[0]["loss_mean"])
 
 
+def test_a_hyperparameter_called_n_keeps_its_value():
+    rows = [({"n": n, "seed": seed}, n + seed, "finished") for n in (5.0, 4.0) for seed in (0, 1)]
+    table = table_of(rows)
+    found = intervals(table, "loss", against=table.best("loss", over_seeds=True))
+    assert [(row["n"], row["loss_mean"]) for row in found] == [(5.0, 1.0), (4.0, 0.0)]
+
+
+@pytest.mark.parametrize("name", ["loss_mean", "loss_low", "loss_high"])
+def test_a_hyperparameter_in_the_place_of_an_interval_is_said(name):
+    table = table_of([({name: 1.0, "seed": seed}, 1.0, "finished") for seed in (0, 1)])
+    with pytest.raises(ValueError, match=f"no hyperparameters of the table; got 'loss', and '{name}'"):
+        intervals(table, "loss")
+
+
 def test_a_single_value_has_no_interval():
     (row,) = intervals(table_of(folds_of(0.1, [[1.0, 2.0]])), "loss")
     assert row["n"] == 1

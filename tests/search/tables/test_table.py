@@ -60,6 +60,22 @@ def test_rows_have_no_columns_about_nothing():
     assert list(table.over_seeds()[0]) == ["rate", "runs", "diverged", "loss_mean", "loss_std"]
 
 
+def test_hyperparameters_with_names_of_columns_over_seeds_keep_their_values():
+    names = ("runs", "full", "diverged", "loss_mean", "loss_std")
+    points = [
+        {**dict.fromkeys(names, 10.0 * i), "rate": 0.1, "seed": seed} for i in (1, 2) for seed in (0, 1)
+    ]
+    ends = [run(3.0), run(2.0), run(1.0), run(2.0)]
+    for results in (ends, [*ends[:3], run(2.0, "halved")]):
+        table = Table(points, results)
+        assert table.over_seeds() == [dict.fromkeys(names, 10.0 * i) | {"rate": 0.1} for i in (1, 2)]
+    assert Table(points, ends).best("loss", over_seeds=True)["runs"] == 20
+    bars = Table(points, ends).plot("loss", "runs").axes[0].containers[0][2][0].get_segments()
+    assert [np.ptp(bar[:, 1]) / 2 for bar in bars] == pytest.approx([0.5**0.5] * 2)
+    other = table_of((points[0], ends[0]), ({"rate": 0.2, "seed": 0}, ends[1])).over_seeds()
+    assert other[0].keys() - other[1].keys() == set(names)  # a column has one meaning
+
+
 def test_a_metric_may_be_called_error():
     results = [
         Result({}, {}, {"error": np.array([0.25])}, 0, "finished"),
