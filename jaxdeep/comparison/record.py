@@ -68,7 +68,8 @@ class Record:
             for point, result in zip(self.final.points, self.final.results)
             if point[COLUMN] == name and result.full
         }
-        return name, max(values, key=lambda seed: (values[seed], -seed))
+        rank = {seed: v if np.isfinite(v) else -np.inf for seed, v in values.items()}
+        return name, max(rank, key=lambda seed: (rank[seed], -seed))
 
     def trained(self, name: str, seed: int) -> tuple[Any, Any, Any]:
         """Model, parameters and state of a final run: ``jd.save("best", *answer.trained("adam", 0))``.

@@ -31,8 +31,9 @@ def tolerance_of(plan: Plan, tuning: Table, name: str) -> Tolerance:
         if point[COLUMN] == name:
             values.append(sign * result.value(f"val_{plan.metric}"))
             rates.append(point.get("learning_rate"))
-    best = max(value for value in values if math.isfinite(value))
-    near = [i for i, value in enumerate(values) if value >= best - _WITHIN * abs(best)]
+    finite = {i: value for i, value in enumerate(values) if math.isfinite(value)}
+    best = max(finite.values())
+    near = [i for i, value in finite.items() if value >= best - _WITHIN * abs(best)]
     known = [rate for i in near if isinstance(rate := rates[i], float) and rate > 0]
     decades = math.log10(max(known) / min(known)) if known else math.nan
     return Tolerance(decades, len(near) / len(values))

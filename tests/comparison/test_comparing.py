@@ -1,5 +1,6 @@
 """Tests of jaxdeep.compare: the protocol, what it refuses, and that it goes on where it was."""
 
+import dataclasses
 import json
 
 import jax
@@ -13,6 +14,10 @@ from jaxdeep.comparison import Candidate
 from jaxdeep.comparison.candidate import trials, width
 from jaxdeep.comparison.catalogue import Made
 from jaxdeep.comparison.plan import named_candidates
+from jaxdeep.comparison.protocol import best_trials
+from jaxdeep.comparison.report.runs import trials_of
+from jaxdeep.comparison.tolerance import tolerance_of
+from jaxdeep.search.tables.table import Table
 
 X = np.random.default_rng(0).normal(size=(160, 4)).astype(np.float32)
 Y = (X @ np.array([[1.0], [-1.0], [0.5], [0.0]], np.float32)).astype(np.float32)
@@ -48,6 +53,37 @@ def test_the_best_trial_on_the_validation_rows_is_chosen(answer):
         assert answer.chosen[name]["learning_rate"] == best["learning_rate"]
         finals = {point["learning_rate"] for point in answer.final.points if point["candidate"] == name}
         assert finals == {best["learning_rate"]}
+
+
+def test_a_run_whose_metric_is_nan_at_the_end_is_not_the_best(answer):
+    def lost(table, best):
+        """The table with NaN after the first epoch, which was the best one, in these rows."""
+        results = [
+            result._replace(history={**result.history, "val_loss": np.array([-1.0, np.nan])})
+            if i in best
+            else result
+            for i, result in enumerate(table.results)
+        ]
+        return Table(table.points, results)
+
+    name, seed = answer.best()
+    places = {(point["candidate"], point["seed"]): i for i, point in enumerate(answer.final.points)}
+    final = lost(answer.final, [places[name, seed]])
+    assert dataclasses.replace(answer, final=final).best()[1] not in (None, seed)
+    final = lost(answer.final, places.values())
+    assert dataclasses.replace(answer, final=final).best() == (name, 0)
+
+    chosen = best_trials(answer.plan, answer.tuning)
+    first = {"sgd": 0, "momentum": 3}
+    tuning = lost(answer.tuning, [first[of] + i for of, i in chosen.items()])
+    left = best_trials(answer.plan, tuning)
+    assert all(left[of] != chosen[of] for of in chosen)
+    again = dataclasses.replace(answer, tuning=tuning)
+    for of, tried in trials_of(again).items():
+        assert [trial.failed for trial in tried] == [i == chosen[of] for i in range(3)]
+        rest = [result.value("val_loss") for result in tuning.results[first[of] :][:3]]
+        near = np.array(rest) <= 1.01 * np.nanmin(rest)
+        assert tolerance_of(answer.plan, tuning, of).share == near.mean()
 
 
 def test_final_runs_are_those_of_fit_judged_on_the_test_rows(answer):

@@ -20,6 +20,7 @@ from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import words
 from jaxdeep.search.strategies import halving as successive
 from jaxdeep.search.sweeping import Sweeping, described
+from jaxdeep.search.tables.result import FULL
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train import monitors
 from jaxdeep.train.monitors import EarlyStopping
@@ -47,8 +48,9 @@ class AskTell(NamedTuple):
     the study's plots show. A point that was asked for before is not trained again.
 
     A trial is COMPLETE if its runs finished or stopped early, PRUNED if they were halved, with the last
-    value by epoch, and FAIL if one of them diverged or raised an error: the attribute "ended" says
-    which, and "error" has the traceback. It stays RUNNING if it was interrupted; the next call goes on.
+    value by epoch, and FAIL if one of them diverged, raised an error or ended with a metric that is not
+    finite: the attribute "ended" says how, as the table does, and "error" has the traceback. It stays
+    RUNNING if it was interrupted; the next call goes on.
 
     A study with a storage goes on when the same call is made again after a kill: `trials` is the number
     that it has at the end, those of earlier calls count, and trials that were asked for and not told are
@@ -79,8 +81,9 @@ class AskTell(NamedTuple):
         have the direction of it.
       reports: the values by epoch that a trial is told, at most, evenly spaced, ≥ 1. Each of them is a
         transaction of the study's storage.
-      diverged: "fail", or "prune", by which trials that diverged are PRUNED. Samplers such as TPE learn
-        nothing from trials that failed, and so return to where runs diverge; pruned ones count as bad.
+      diverged: "fail", or "prune", by which trials that diverged, or whose metric is not finite, are
+        PRUNED. Samplers such as TPE learn nothing from trials that failed, and so return to where runs
+        diverge; pruned ones count as bad.
 
     Source: the ask-and-tell interface of Optuna; Akiba et al., "Optuna: A Next-generation Hyperparameter
     Optimization Framework" (2019).
@@ -244,7 +247,7 @@ def _source(
         named=how.checkpoint is not None,
         retry_errors=how.retry_errors,
         reports=config.reports,
-        prunes=("halved", "diverged") if config.diverged == "prune" else ("halved",),
+        prunes=("halved", "diverged", *FULL) if config.diverged == "prune" else ("halved",),
     )
 
 
@@ -323,7 +326,7 @@ def _report(
     points: Mapping[Hashable, Point],
 ) -> None:
     """Print how far the sweep is, and the best point so far."""
-    full = {key: known[key].value for key in known if known[key].ended in ("finished", "stopped")}
+    full = {key: outcome.value for key, outcome in known.items() if outcome.full}
     if full:
         best = min(full, key=lambda key: sign * full[key])
         values = ", ".join(

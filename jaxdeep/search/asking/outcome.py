@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdeep.search.spaces.space import Point, Space
 from jaxdeep.search.strategies.halving import value_of
-from jaxdeep.search.tables.table import Result
+from jaxdeep.search.tables.result import FULL, Result
 
 
 class Outcome(NamedTuple):
@@ -16,7 +16,8 @@ class Outcome(NamedTuple):
 
     Attributes:
       ended: "finished", "stopped" (early), "halved", "diverged" or "error".
-      value: the mean over seeds of the last value of the metric; NaN if it diverged or is an error.
+      value: the mean over seeds of the metric at the end; NaN if one of them is not finite or diverged,
+        or if it is an error.
       by_epoch: the means over seeds that are finite, by epochs done.
       error: the traceback of an error.
     """
@@ -25,6 +26,11 @@ class Outcome(NamedTuple):
     value: float
     by_epoch: Mapping[int, float] = {}
     error: str = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether all runs went to their ends with a finite value."""
+        return self.ended in FULL and math.isfinite(self.value)
 
 
 class Asked(NamedTuple):
@@ -86,9 +92,7 @@ def outcome_of(results: Sequence[Result], metric: str, seeds: int) -> Outcome | 
         return Outcome("error", math.nan, {}, errors[0])
     value = value_of([result.value(metric) for result in results])
     by_epoch = _means([result.history[metric][: result.epochs] for result in results])
-    if math.isnan(value):
-        return Outcome("diverged", value, by_epoch)
-    ended = next(how for how in ("halved", "stopped", "finished") if how in endings)
+    ended = next(how for how in ("diverged", "halved", "stopped", "finished") if how in endings)
     return Outcome(ended, value, by_epoch)
 
 

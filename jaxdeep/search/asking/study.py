@@ -39,7 +39,7 @@ class StudySource:
       named: whether choices must have a name that lasts.
       retry_errors: ask again for the points of errors in earlier calls.
       reports: values by epoch that a trial is told, at most.
-      prunes: how runs end whose trials are pruned.
+      prunes: how runs end whose trials are pruned, of those that have no value.
 
     Raises:
       ValueError, TypeError: a space that is none; a study of several objectives, or one that goes the
@@ -126,7 +126,7 @@ class StudySource:
             for epoch in _spread(sorted(outcome.by_epoch), self.reports):
                 if hasattr(trial, "report") and epoch not in asked.reported:
                     trial.report(outcome.by_epoch[epoch], epoch)
-            if outcome.ended != "finished":
+            if outcome.ended != "finished" or not outcome.full:
                 _note(trial, "ended", outcome.ended)
             if outcome.error:
                 _note(trial, "error", outcome.error)
@@ -135,7 +135,7 @@ class StudySource:
                 return
             raise
         try:
-            if outcome.ended in ("finished", "stopped"):
+            if outcome.full:
                 self.study.tell(trial, outcome.value)
             else:
                 pruned = outcome.ended in self.prunes
@@ -175,7 +175,7 @@ class StudySource:
 
     def _told(self, trial: Any) -> Asked | None:
         """The point of a trial and its outcome; None if the space has changed too much for it."""
-        value = trial.value if trial.value is not None else math.nan
+        value = trial.value if trial.state.name == "COMPLETE" else math.nan
         error = trial.user_attrs.get("error", "")
         outcome = Outcome(_ended(trial), value, trial.intermediate_values, error)
         try:

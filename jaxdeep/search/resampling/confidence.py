@@ -117,8 +117,8 @@ def intervals(
     columns = [f"{metric}_{name}" for name in ("mean", "low", "high")]
     if odd := [name for name in columns if name in hyperparameters]:
         raise ValueError(
-            f"metric must be one whose names {', '.join(columns)} are no hyperparameters of the table; "
-            f"got {metric!r}, and {odd[0]!r} is one"
+            f"metric must be one for which no hyperparameter is called {', '.join(columns)}; got "
+            f"{metric!r}, and the table has {odd[0]!r}"
         )
     values = [row.get(metric, np.nan) if row["ended"] in FULL else np.nan for row in table.rows()]
     members = together(table.points)

@@ -1,5 +1,6 @@
 """`Result`: how a run of a sweep ended, what it gave, and where its time went."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -81,12 +82,25 @@ class Result(NamedTuple):
         return self.ended in FULL
 
     def value(self, metric: str) -> float:
-        """The last value of a metric up to the end that is not NaN; NaN for a run that diverged."""
+        """The value of a metric at the end, NaN if it was NaN there or the run diverged.
+
+        Where a run ended between two evaluations, halved or at an epoch that early stopping chose by
+        another metric, it is that of the last one. They are equally many epochs apart, as those show
+        that are not NaN.
+
+        >>> history = {"val_loss": np.array([np.nan, 3.0, np.nan, 2.0, np.nan])}
+        >>> Result({}, {}, history, end=4, ended="halved").value("val_loss")
+        2.0
+        """
         if self.ended == "diverged" or not self.history:
             return float("nan")
-        values = self.history[metric][: self.end + 1]
-        known = values[~np.isnan(values)]
-        return float(known[-1]) if len(known) else float("nan")
+        values, end = self.history[metric], self.end
+        last = self.ended == "finished" and end + 1 == self.epochs  # which is evaluated in any case
+        if metric.startswith("val_") and not last:
+            known = np.flatnonzero(~np.isnan(values[: end + 1])) + 1
+            every = math.gcd(*known.tolist()) or 1
+            end = (end + 1) // every * every - 1
+        return self._replace(end=end).at_end(metric)
 
     def at_end(self, metric: str) -> float:
         """The value of a metric at the end, NaN if the run has none there."""

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optuna
 import pytest
@@ -175,6 +176,29 @@ def test_what_diverged_may_be_pruned():
     assert study.trials[0].user_attrs["ended"] == "diverged"
 
 
+@pytest.mark.parametrize(("diverged", "state"), [("fail", "FAIL"), ("prune", "PRUNED")])
+def test_a_metric_that_is_nan_at_the_end_is_no_value(diverged, state):
+    study = random_study()
+    for rate in (0.005, 0.001, 0.005):
+        study.enqueue_trial({"rate": rate})
+
+    def of_bad_fits(outputs, y):  # NaN below an error that the larger rate falls under
+        error = ((outputs - y) ** 2).mean(-1)
+        return jnp.where(error.mean() > 1, error, jnp.nan)
+
+    asking = jd.search.AskTell(study, 3, 2, "val_error", "min", diverged=diverged)
+    how = LINEAR | {"sampler": asking, "metrics": {"error": of_bad_fits}}
+    table = jd.sweep(sgd, {"rate": jd.search.log_uniform(0.001, 0.1)}, **how)
+    assert np.isfinite(table.history(0)["val_error"]).tolist() == [True, True, False, False]
+    assert [row["ended"] for row in table.rows()] == ["finished"] * 2
+    assert states(study) == [state, "COMPLETE", state]
+    assert [trial.user_attrs.get("ended") for trial in study.trials] == ["finished", None, "finished"]
+    assert study.best_value == table.best("val_error", "min")["val_error"]
+    with pytest.warns(UserWarning, match="has had all of its 3 trials"):
+        jd.sweep(sgd, {"rate": jd.search.log_uniform(0.001, 0.1)}, **how)
+    assert states(study) == [state, "COMPLETE", state]
+
+
 @pytest.mark.heavy
 def test_early_stopping_tells_the_best_epoch():
     study = random_study()
@@ -211,6 +235,9 @@ def test_outcomes_are_over_all_seeds():
     assert (ended, by_epoch) == ("diverged", {1: 2.5})
     assert math.isnan(value)
     assert outcome_of([full, result([4.0], "stopped")], "loss", 2) == Outcome("stopped", 2.5, {1: 3.5})
+    lost = outcome_of([result([3.0, math.nan])], "loss", 1)
+    assert (lost.ended, lost.by_epoch, lost.full) == ("finished", {1: 3.0}, False)
+    assert outcome_of([full, result([3.0, math.inf], "halved")], "loss", 2).ended == "halved"
     failed = Result(None, None, {}, -1, "error", "why")
     assert outcome_of([full, failed], "loss", 2)[::3] == ("error", "why")
 

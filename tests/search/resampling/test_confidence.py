@@ -136,7 +136,7 @@ def test_a_hyperparameter_called_n_keeps_its_value():
 @pytest.mark.parametrize("name", ["loss_mean", "loss_low", "loss_high"])
 def test_a_hyperparameter_in_the_place_of_an_interval_is_said(name):
     table = table_of([({name: 1.0, "seed": seed}, 1.0, "finished") for seed in (0, 1)])
-    with pytest.raises(ValueError, match=f"no hyperparameters of the table; got 'loss', and '{name}'"):
+    with pytest.raises(ValueError, match=f"got 'loss', and the table has '{name}'"):
         intervals(table, "loss")
 
 

@@ -18,6 +18,7 @@ def run(loss, ended="finished", **fields):
     return Result({}, {}, {"loss": np.array([9.0, loss])}, 1, ended, **fields)
 
 
+NAN = math.nan
 FAILED = Result(None, None, {}, -1, "error", TRACEBACK)
 
 
@@ -52,6 +53,29 @@ def test_an_error_is_a_row_without_metrics():
     summary = table.over_seeds()[1]
     assert (summary["runs"], summary["diverged"], summary["full"]) == (1, 0, 0)
     assert math.isnan(summary["loss_mean"])
+
+
+@pytest.mark.parametrize(
+    ("values", "end", "ended", "value"),
+    [
+        ([3, 2, 1], 2, "finished", 1),
+        ([3, 2, NAN], 2, "finished", NAN),  # the last one is evaluated always
+        ([NAN, 2, NAN], 2, "finished", NAN),
+        ([3, 1, 2, 4], 1, "stopped", 1),  # restored
+        ([3, 1, NAN, NAN], 3, "stopped", NAN),
+        ([NAN, 1, NAN], 2, "stopped", 1),  # by another metric, between two evaluations
+        ([NAN, 1, NAN, NAN], 3, "halved", NAN),
+        ([NAN, 1, NAN, 2, NAN], 4, "halved", 2),
+        ([NAN, NAN], 1, "halved", NAN),
+        ([3, 2, 1], 2, "diverged", NAN),
+    ],
+)
+def test_the_value_of_a_run_is_that_of_the_last_epoch_evaluated(values, end, ended, value):
+    history = {name: np.array(values, float) for name in ("val_loss", "loss")}
+    result = Result({}, {}, history, end, ended)
+    assert result.value("val_loss") == pytest.approx(value, nan_ok=True)
+    if ended != "diverged":
+        np.testing.assert_equal(result.value("loss"), result.at_end("loss"))
 
 
 def test_rows_have_no_columns_about_nothing():
