@@ -77,8 +77,8 @@ class AskTell(NamedTuple):
       trials: the number of trials at the end, ≥ 1.
       batch: the number of points that are asked for and trained together, ≥ 1.
       monitor, mode: the metric, as for `jaxdeep.train.EarlyStopping`. By default it is that of `halving`
-        or `early_stopping`, or else the loss (of the validation data, if there are any). A study must
-        have the direction of it.
+        or `early_stopping`, or else the loss (of the validation data, if there are any), also if only
+        `mode` is given. A study must have the direction of it.
       reports: the values by epoch that a trial is told, at most, evenly spaced, ≥ 1. Each of them is a
         transaction of the study's storage.
       diverged: "fail", or "prune", by which trials that diverged, or whose metric is not finite, are
@@ -216,13 +216,12 @@ def _watched(
 ) -> tuple[EarlyStopping, float]:
     """The metric whose values are told, and the sign that makes less of it better."""
     stopping = sweeping.build.arguments.get("early_stopping")
-    for watcher in (config, halving, stopping, EarlyStopping()):
-        if isinstance(watcher, monitors.Watching) and (watcher.monitor or watcher.mode):
-            break
-    else:
-        watcher = EarlyStopping()
+    watcher: monitors.Watching = config
+    if config.monitor is None:  # a mode alone is one of the metric that the others watch
+        others = [one for one in (halving, stopping) if isinstance(one, monitors.Watching)]
+        watcher = next((one for one in others if one.monitor or one.mode), config)
     monitor = watcher.monitor or ("loss" if sweeping.validation is None else "val_loss")
-    watched = EarlyStopping(monitor=monitor, mode=watcher.mode)
+    watched = EarlyStopping(monitor=monitor, mode=config.mode or watcher.mode)
     return watched, monitors.resolve(watched, {monitor: 0.0})[1]
 
 

@@ -646,6 +646,17 @@ def test_a_sampler_looks_for_small_values():
     assert 0 < -sampler.told[0][1] <= 1
 
 
+@pytest.mark.parametrize("argument", ["early_stopping", "halving"])
+def test_a_mode_alone_is_that_of_the_metric_which_is_watched(argument):
+    kind = {"early_stopping": jd.train.EarlyStopping, "halving": jd.search.SuccessiveHalving}[argument]
+    sampler = Listed([{"rate": GOOD}])
+    near = {"near": lambda outputs, y: (abs(outputs - y) < 1).mean(-1)}
+    watching = {argument: kind(monitor="val_near", mode="max")}
+    table = sweep(sampler, None, mode="max", metrics=near, trials=1, **watching)
+    assert [value for _, value in sampler.told] == [-table.rows()[0]["val_near"]]
+    assert 0 < table.rows()[0]["val_near"] <= 1
+
+
 def test_the_form_of_a_study_suffices():
     class Form:
         def __init__(self):
