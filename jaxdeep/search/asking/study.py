@@ -13,7 +13,8 @@ from jaxdeep.search.asking.parameter import Parameters, parameters_of, which_of
 from jaxdeep.search.spaces.space import Point
 
 # User attributes. "jaxdeep" says of a study what the sweep is, and of a trial a checksum of that and the
-# number of its batch. The other is this checksum, the batch that is asked for, and its first trial.
+# number of its batch. The other is this checksum, the batch that is asked for, the number of the first
+# new trial, and those of trials that were enqueued before.
 _FORMAT = 2  # of what a study is told of a sweep; 1, which named functions by their modules, has none
 _MARK, _ASKING = "jaxdeep", "jaxdeep_asking"
 
@@ -105,8 +106,9 @@ class StudySource:
             return
         if _MARK not in self.study.user_attrs:
             self.study.set_user_attr(_MARK, self.about)
-        first = len(self.study.get_trials(deepcopy=False))
-        self.study.set_user_attr(_ASKING, [self.id, batch, first])
+        trials = self.study.get_trials(deepcopy=False)
+        enqueued = [trial.number for trial in trials if trial.state.name == "WAITING"]
+        self.study.set_user_attr(_ASKING, [self.id, batch, len(trials), enqueued])
 
     def ask(self, batch: int) -> Asked:
         """A further point."""
@@ -159,9 +161,11 @@ class StudySource:
         if not self._lasts:
             return
         asking = self.study.user_attrs.get(_ASKING, [None, 0, math.inf])
+        new, enqueued = asking[2], set().union(*asking[3:])  # which earlier versions did not note
         labels = {self.which.label, *(p.label for by_name in self.parameters for p in by_name.values())}
         for trial in self.study.get_trials(deepcopy=False):
-            mark = trial.user_attrs.get(_MARK, asking if trial.number >= asking[2] else None)
+            lost = trial.number >= new or trial.number in enqueued
+            mark = trial.user_attrs.get(_MARK, asking if lost else None)
             runs = trial.state.name == "RUNNING" and set(trial.params) <= labels
             told = trial.state.is_finished() and _MARK in trial.user_attrs
             if mark and mark[0] == self.id and (runs or (told and _ended(trial))):
@@ -197,7 +201,8 @@ class StudySource:
         """Have the study ask for the point of an error again, if it does not yet and did not later."""
         params = failed.params
         for trial in self.study.get_trials(deepcopy=False):
-            queued = trial.state.name == "WAITING" and trial.system_attrs.get("fixed_params") == params
+            fixed = trial.system_attrs.get("fixed_params")
+            queued = not trial.state.is_finished() and fixed == params
             later = trial.number > failed.number and trial.params == params
             if queued or later:
                 return

@@ -429,6 +429,46 @@ def test_a_kill_while_asking_leaves_no_trial_behind(monkeypatch):
     assert states(study) == ["COMPLETE"] * 6
 
 
+def test_a_kill_while_asking_leaves_no_enqueued_trial_behind(monkeypatch):
+    study = random_study()
+    for rate in (GOOD, 0.02):
+        study.enqueue_trial({"rate": rate})
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "set_user_attr", lambda *args: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            sweep(study)
+    assert states(study) == ["RUNNING", "WAITING"]
+    sweep(study, trials=2)
+    assert states(study) == ["COMPLETE"] * 2
+    assert [trial.params["rate"] for trial in study.trials] == [GOOD, 0.02]
+
+
+@pytest.mark.parametrize("killed", ["set_user_attr", "_suggest"])
+def test_a_kill_while_asking_again_leaves_one_trial_for_an_error(tmp_path, monkeypatch, killed):
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    def builder(hp):
+        if hp["rate"] == GOOD and broken.exists():
+            raise ArithmeticError
+        return sgd(hp)
+
+    study = random_study()
+    study.enqueue_trial({"rate": GOOD})
+    space, how = {"rate": jd.search.log_uniform(1e-3, 0.1)}, {"trials": 2, "batch": 2}
+    with pytest.warns(UserWarning, match="1 errors"):
+        sweep(study, space, builder, **how)
+    broken.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, killed, lambda *args: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            sweep(study, space, builder, retry_errors=True, **how)
+    assert states(study) == ["FAIL", "COMPLETE", "RUNNING"]
+    sweep(study, space, builder, retry_errors=True, **how)
+    assert states(study) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[2].params == {"rate": GOOD}
+
+
 def test_trials_of_others_do_not_count():
     study = random_study()
     study.optimize(lambda trial: trial.suggest_float("other", 0, 1), n_trials=2)
